@@ -1,0 +1,78 @@
+"""Executes notebooks, each from a fresh kernel, and says how long each took.
+
+`--to build` writes copies and their HTML there; `--in-place` refreshes what the files store.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbconvert import HTMLExporter
+
+HERE = Path(__file__).parent
+KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
+
+
+def execute(path: Path) -> nbformat.NotebookNode:
+    """Returns the notebook as a fresh kernel runs it, without what only this run explains."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata = {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
+    client = NotebookClient(
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(path.parent)}},
+        record_timing=False,
+    )
+    client.execute()
+    notebook.metadata = {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            # A progress bar that has ended leaves an empty display.
+            cell.outputs = [output for output in cell.outputs if output.get("data") != {}]
+    return notebook
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--to", type=Path, metavar="FOLDER")
+    place.add_argument("--in-place", action="store_true")
+    parser.add_argument("notebooks", type=Path, nargs="*")
+    options = parser.parse_args()
+    paths = options.notebooks or sorted(HERE.glob("[0-9]*.ipynb"))
+
+    for path in paths:
+        print(f"{path.name:30}", end="", flush=True)
+        start = time.perf_counter()
+        try:
+            notebook = execute(path)
+        except CellExecutionError as error:
+            print(f"failed\n{error}", file=sys.stderr)
+            return 1
+        print(f"{time.perf_counter() - start:4.0f} s", flush=True)
+        if options.in_place:
+            _write(path, nbformat.writes(notebook))
+        else:
+            options.to.mkdir(parents=True, exist_ok=True)
+            _write(options.to / path.name, nbformat.writes(notebook))
+            page, _ = HTMLExporter().from_notebook_node(notebook)
+            _write(options.to / path.with_suffix(".html").name, page)
+    if options.to:
+        print(f"Open {options.to / paths[0].with_suffix('.html').name} in a browser.")
+    return 0
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes whole or not at all."""
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

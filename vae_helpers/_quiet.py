@@ -1,0 +1,43 @@
+"""Loads TensorFlow without the start-up log that its native code prints.
+
+Imported before TensorFlow by each module that uses it. TensorFlow 2.21 prints
+some lines at import and at its first look for a GPU whatever
+TF_CPP_MIN_LOG_LEVEL says (tensorflow issue 100442), and Jupyter stores them in
+the notebook as errors. They are dropped here, by name; every other line that
+appears meanwhile is passed on.
+"""
+
+import os
+import re
+import sys
+import tempfile
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors and worse
+
+_STARTUP_LOG = re.compile(
+    rb"All log messages before absl::InitializeLog"
+    rb"|oneDNN custom operations are on"
+    rb"|Could not find cuda drivers"
+    rb"|failed call to cuInit"
+)
+
+
+def _load() -> None:
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            log.seek(0)
+            for line in log:
+                if not _STARTUP_LOG.search(line):
+                    os.write(2, line)
+
+
+_load()

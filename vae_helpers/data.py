@@ -1,0 +1,156 @@
+"""Images: MNIST from inside the package, and the checks that every image passes."""
+
+import vae_helpers._quiet  # noqa: F401  # isort: skip  (before TensorFlow)
+
+import re
+import socket
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from vae_helpers import checks
+
+_EMBEDDED = Path(__file__).parent / "tfds"
+
+
+def load_images(name: str = "mnist", split: str = "train") -> tuple[np.ndarray, np.ndarray]:
+    """Reads a whole split of a TensorFlow Datasets image set into memory.
+
+    MNIST comes with this package and needs no network; TFDS downloads any
+    other set the first time.
+
+    Args:
+        name: a TFDS image classification set, e.g. "mnist" or "fashion_mnist".
+        split: a TFDS split, e.g. "train", "test", "train+test" or "train[:1000]".
+
+    Returns:
+        images: uint8 [N, H, W, C], grey levels or colors from 0 to 255.
+        labels: int64 [N].
+
+    Raises:
+        ValueError: if TFDS knows no such set or split, or if its examples are
+            not images of one size with a label.
+        ConnectionError: if the set is not on this machine and cannot be
+            downloaded.
+
+    Example:
+        >>> images, labels = load_images("mnist", "test[:5]")
+        >>> images.shape
+        (5, 28, 28, 1)
+    """
+    import tensorflow_datasets as tfds
+
+    data_dir = _EMBEDDED if name == "mnist" else None
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError as error:
+        raise ValueError(f"name must be a TensorFlow Datasets image set, got {name!r}") from error
+    features = builder.info.features or {}
+    if not {"image", "label"} <= set(features) or None in features["image"].shape:
+        raise ValueError(f"name must be a set of labeled images of one size, got {name!r}")
+    if not builder.is_prepared():
+        _download(builder)
+    if not isinstance(split, str) or set(re.findall(r"[a-z]\w*", split)) - set(builder.info.splits):
+        raise ValueError(
+            f"split must be made of {sorted(builder.info.splits)}, e.g. 'train+test' or "
+            f"'train[:1000]', got {split!r}"
+        )
+    examples = tfds.load(name, split=split, data_dir=data_dir, download=False, batch_size=-1)
+    return examples["image"].numpy(), examples["label"].numpy()
+
+
+def _download(builder) -> None:
+    """Has TFDS download and prepare a set; fails at once where there is no network."""
+    try:
+        if not urllib.request.getproxies():  # TFDS retries an unknown host for minutes
+            for url in list(builder.url_infos)[:1]:
+                socket.getaddrinfo(urllib.parse.urlparse(url).hostname, None)
+        builder.download_and_prepare()
+    except OSError as error:
+        raise ConnectionError(
+            f"{builder.name} is not on this machine and cannot be downloaded ({error}). "
+            f"Where there is a network, run tfds.load({builder.name!r}); then copy the folder "
+            f"it makes to {builder.data_dir}."
+        ) from error
+
+
+def check_images(images: Any, name: str = "images") -> np.ndarray:
+    """Returns images as a NumPy array after checking that they are images.
+
+    Args:
+        images: [N, H, W, C] uint8, or floats in [0, 1]; a NumPy array, a tensor,
+            or an element of a TFDS dataset (a dictionary with the key "image").
+        name: what the caller calls them, for the error.
+
+    Returns:
+        The images, uint8 or float32 [N, H, W, C].
+
+    Raises:
+        ValueError: if they have another rank or type, if there are none, or if
+            a float is NaN or outside [0, 1].
+    """
+    if isinstance(images, dict):
+        if "image" not in images:
+            raise ValueError(f"{name} must have the key 'image', got the keys {sorted(images)}")
+        images = images["image"]
+    images = np.asarray(images)
+    if images.ndim != 4:
+        raise ValueError(f"{name} must have the shape [N, H, W, C], got {list(images.shape)}")
+    if images.size == 0:
+        raise ValueError(f"{name} must hold at least one image, got {list(images.shape)}")
+    if images.dtype == np.uint8:
+        return images
+    if not np.issubdtype(images.dtype, np.floating):
+        raise ValueError(f"{name} must be uint8, or floats in [0, 1], got {images.dtype}")
+    low, high = images.min(), images.max()
+    if not (low >= 0 and high <= 1):  # also false for NaN
+        raise ValueError(
+            f"{name} must be uint8, or floats in [0, 1], got floats from {low:g} to {high:g}"
+        )
+    return images.astype(np.float32, copy=False)
+
+
+def to_float(images: Any, name: str = "images") -> tf.Tensor:
+    """Converts images to float32 in [0, 1], as the post's input pipeline did.
+
+    Args:
+        images: as `check_images` takes them, or a tensor of a function that
+            TensorFlow is compiling, whose values cannot be checked.
+        name: what the caller calls them, for the error.
+
+    Returns:
+        float32 [N, H, W, C].
+
+    Raises:
+        ValueError: as `check_images`.
+    """
+    if not tf.is_symbolic_tensor(images):
+        images = tf.convert_to_tensor(check_images(images, name))
+    return tf.image.convert_image_dtype(images, tf.float32)
+
+
+def binarize(images: Any, seed: int = 0) -> np.ndarray:
+    """Draws each pixel as a Bernoulli whose probability is its grey level.
+
+    Args:
+        images: as `check_images` takes them, [N, H, W, C].
+        seed: the draw's seed.
+
+    Returns:
+        uint8 [N, H, W, C], every pixel 0 or 255. For uint8 images the
+        probability is exactly grey / 255.
+
+    Raises:
+        ValueError: as `check_images`, or for a seed that is no integer.
+    """
+    images = check_images(images)
+    generator = np.random.default_rng(checks.integer("seed", seed))
+    if images.dtype == np.uint8:
+        ink = generator.integers(0, 255, size=images.shape, dtype=np.uint8) < images
+    else:
+        ink = generator.random(images.shape, dtype=np.float32) < images
+    return np.where(ink, np.uint8(255), np.uint8(0))

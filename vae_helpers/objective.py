@@ -1,0 +1,129 @@
+"""The two terms of the ELBO, and the post's average of them.
+
+ELBO(x) = E_q[log p(x|z)] - KL(q(z|x) || p(z)) = -distortion - rate (Kingma and
+Welling 2014, equation 3; rate and distortion as named by Alemi et al. 2018).
+"""
+
+import vae_helpers._quiet  # noqa: F401  # isort: skip  (before TensorFlow)
+
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from vae_helpers import checks
+from vae_helpers.data import to_float
+
+tfd = tfp.distributions
+
+
+def rate(q: tfd.Distribution, prior: tfd.Distribution) -> tf.Tensor:
+    """Computes KL(q(z|x) || p(z)), summed over the latents.
+
+    Args:
+        q: approximate posterior of N images, batch shape [N, L] (or [N]).
+        prior: p(z), batch shape [L] (or []).
+
+    Returns:
+        [N], nats per image, in closed form.
+
+    Raises:
+        ValueError: if `q` and `prior` have different latent sizes.
+        NotImplementedError: from TFP, if it has no closed form for the pair.
+    """
+    if (q.batch_shape + q.event_shape)[1:] != prior.batch_shape + prior.event_shape:
+        raise ValueError(
+            f"prior must have the latent size of q, {(q.batch_shape + q.event_shape)[1:]}, "
+            f"got {prior.batch_shape + prior.event_shape}"
+        )
+    return _sum_all_but_first(q.kl_divergence(prior))
+
+
+def distortion(p: tfd.Distribution, x: Any) -> tf.Tensor:
+    """Computes -log p(x|z), summed over the pixels.
+
+    Its mean over z ~ q(z|x) is the ELBO's first term with the sign changed. For
+    grey levels under a Bernoulli it is a cross-entropy, not a likelihood.
+
+    Args:
+        p: p(x|z) of N codes, batch shape [N, H, W, C].
+        x: images [N, H, W, C], uint8 or floats in [0, 1].
+
+    Returns:
+        [N], nats per image.
+
+    Raises:
+        ValueError: if `x` are not images, or not of the shape of `p`.
+    """
+    x = to_float(x, "x")
+    if x.shape != p.batch_shape:
+        raise ValueError(f"x must have the shape of p, {p.batch_shape}, got {x.shape}")
+    return -_sum_all_but_first(p.log_prob(x))
+
+
+def original_loss(
+    rate: Any, distortion: Any, *, beta: float, num_pixels: int, latent_size: int
+) -> tuple[Any, Any, Any]:
+    """Averages the two terms as the post does: the rate over latents, the distortion over pixels.
+
+    Args:
+        rate, distortion: nats per image, numbers or arrays of any one shape.
+        beta: the post's weight of the averaged KL.
+        num_pixels, latent_size: what the post's means divide by.
+
+    Returns:
+        (total, kl, reconstruction), each of that shape, with
+        total = reconstruction + beta * kl.
+
+    Raises:
+        ValueError: if a size is not a positive integer.
+    """
+    kl = rate / checks.positive_integer("latent_size", latent_size)
+    reconstruction = distortion / checks.positive_integer("num_pixels", num_pixels)
+    return reconstruction + beta * kl, kl, reconstruction
+
+
+def effective_beta(beta: float, num_pixels: int, latent_size: int) -> float:
+    """Computes the weight of the rate in D + β R that the post's averaged β amounts to.
+
+    Args:
+        beta: weight of the KL averaged over latents, against the cross-entropy
+            averaged over pixels.
+        num_pixels, latent_size: what the two averages divide by.
+
+    Raises:
+        ValueError: if `beta` is negative or not finite, or a size not a
+            positive integer.
+
+    Example:
+        >>> effective_beta(0.01, num_pixels=784, latent_size=10)
+        0.784
+    """
+    num_pixels = checks.positive_integer("num_pixels", num_pixels)
+    return (
+        checks.number("beta", beta)
+        * num_pixels
+        / checks.positive_integer("latent_size", latent_size)
+    )
+
+
+def averaged_beta(effective_beta: float, num_pixels: int, latent_size: int) -> float:
+    """Computes the post's β from the weight of the rate in D + β R: `effective_beta` undone.
+
+    Raises:
+        ValueError: as `effective_beta`.
+
+    Example:
+        >>> averaged_beta(1.0, num_pixels=784, latent_size=10)
+        0.012755102040816327
+    """
+    latent_size = checks.positive_integer("latent_size", latent_size)
+    return (
+        checks.number("effective_beta", effective_beta)
+        * latent_size
+        / checks.positive_integer("num_pixels", num_pixels)
+    )
+
+
+def _sum_all_but_first(x: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(x, axis=list(range(1, x.shape.rank)))

@@ -1,0 +1,102 @@
+"""The figures that several notebooks draw."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotnine as gg
+from matplotlib import pyplot as plt
+
+from vae_helpers.traversals import tile
+
+OKABE_ITO = ["#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000"]
+
+
+def plot_losses(losses: pd.DataFrame, beta: float) -> gg.ggplot:
+    """Draws the figure of the post: its three losses against the step, on log-log axes.
+
+    Args:
+        losses: rows with step, total, kl and reconstruction, as `training.train`
+            returns them or as the post prints them.
+        beta: the weight that the title shows.
+
+    Returns:
+        A plotnine plot, to which layers can be added.
+
+    Raises:
+        ValueError: if a column is missing.
+    """
+    columns = ["step", "total", "kl", "reconstruction"]
+    if missing := [column for column in columns if column not in losses]:
+        raise ValueError(f"losses must have the columns {columns}, {missing} missing")
+    table = losses[columns].melt(id_vars="step", var_name="loss")
+    return (
+        gg.ggplot(table, gg.aes(x="step", y="value", color="loss"))
+        + gg.geom_line()
+        + gg.scale_x_log10()
+        + gg.scale_y_log10()
+        + gg.scale_color_manual(OKABE_ITO)
+        + gg.labs(
+            title=r"$\mathcal{L} = \mathcal{L}_\mathrm{reconstruction} + "
+            rf"{beta:g}\,\mathcal{{L}}_\mathrm{{KL}}$",
+            x="training step",
+            y="average per pixel or latent (nats)",
+            color="",
+        )
+        + gg.theme_bw()
+        + gg.theme(figure_size=(7, 4))
+    )
+
+
+def plot_reconstructions(rows: Mapping[str, Any]) -> plt.Figure:
+    """Draws rows of images under one another, as the post shows truth and reconstruction.
+
+    Args:
+        rows: label of each row, and its images [n, H, W, C] as gray levels from 0
+            to 255 or from 0 to 1; the same number in each row.
+
+    Returns:
+        A figure; as the last line of a cell it is shown.
+
+    Raises:
+        ValueError: if there are no rows, or they differ in number.
+    """
+    numbers = {label: len(images) for label, images in rows.items()}
+    if len(set(numbers.values())) != 1:
+        raise ValueError(f"rows must be one or more, of as many images each, got {numbers}")
+    columns = numbers[next(iter(numbers))]
+    strips = {label: tile(images, columns) for label, images in rows.items()}
+    height = len(strips) * 7 / max(columns, 5) + 0.2
+    figure, axes = plt.subplots(len(strips), 1, figsize=(7, height), squeeze=False)
+    for axis, (label, strip) in zip(axes.flat, strips.items(), strict=True):
+        high = 255 if strip.dtype == np.uint8 else 1
+        axis.imshow(strip, cmap="viridis", vmin=0, vmax=high)
+        axis.set(xticks=[], yticks=[])
+        axis.set_ylabel(label, rotation=0, ha="right", va="center")
+        axis.spines[:].set_visible(False)
+    figure.tight_layout(h_pad=0.2)
+    plt.close(figure)  # or pyplot would show it a second time
+    return figure
+
+
+def plot_tiles(image: Any, *, title: str = "", x: str = "", y: str = "") -> plt.Figure:
+    """Draws a picture of tiled images in [0, 1], in the viridis of the post.
+
+    Args:
+        image: [H, W] or [H, W, C], as `traversals.tile` returns it.
+        title, x, y: what stands above, below and beside it.
+
+    Returns:
+        A figure; as the last line of a cell it is shown.
+    """
+    image = np.asarray(image)
+    width = 6.5
+    height = np.clip(width * image.shape[0] / image.shape[1], 0.6, 8) + 0.6
+    figure, axis = plt.subplots(figsize=(width, height))
+    axis.imshow(image, cmap="viridis", vmin=0, vmax=1)
+    axis.set(xticks=[], yticks=[], title=title, xlabel=x, ylabel=y)
+    axis.spines[:].set_visible(False)
+    figure.tight_layout()
+    plt.close(figure)
+    return figure

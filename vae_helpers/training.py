@@ -1,0 +1,296 @@
+"""The post's training loop, compiled: many steps a call."""
+
+import vae_helpers._quiet  # noqa: F401  # isort: skip  (before TensorFlow)
+
+import builtins
+import functools
+import threading
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import sonnet as snt
+import tensorflow as tf
+import tensorflow_probability as tfp
+from tqdm import tqdm
+
+from vae_helpers import checks
+from vae_helpers.data import check_images
+from vae_helpers.models import Decoder, Encoder, standard_normal
+from vae_helpers.objective import distortion, original_loss, rate
+
+tfd = tfp.distributions
+
+STEPS_PER_CALL = 64
+
+
+class NonFiniteLossError(ArithmeticError):
+    """Raised by `train` when a loss is NaN or infinite; `losses` holds the rows until then."""
+
+    def __init__(self, message: str, losses: pd.DataFrame):
+        super().__init__(message)
+        self.losses = losses
+
+
+def train(
+    encoder: snt.Module,
+    decoder: snt.Module,
+    prior: tfd.Distribution,
+    images: Any,
+    *,
+    batch_size: int = 64,
+    beta: float = 0.01,
+    learning_rate: float = 1e-3,
+    training_steps: int = 1024,
+    seed: int = 0,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Trains the encoder and the decoder in place, as the loop of the post does.
+
+    Each step samples one z per image, averages the loss as `original_loss` does,
+    and applies Adam, whose moments start at zero at each call. The images are
+    shuffled anew each epoch, and an epoch's last, partial batch is left out. A
+    model that has no weights yet is given them from `seed`, by way of
+    `tf.random.set_seed`; one that has goes on from there. The same seed gives
+    the same numbers, bit for bit.
+
+    The steps run in an XLA program, compiled once for each architecture, batch
+    size and image type, in some 4 s; another model of the same sizes, another
+    β, learning rate, seed or number of steps reuses it.
+
+    Args:
+        encoder: maps images [B, H, W, C] to q(z|x), batch shape [B, L].
+        decoder: maps codes [B, L] to p(x|z), batch shape [B, H, W, C].
+        prior: p(z), batch shape [L].
+        images: [N, H, W, C], uint8 or floats in [0, 1].
+        batch_size: images per step.
+        beta: weight of the KL averaged over latents, against the distortion
+            averaged over pixels (see `objective.effective_beta`).
+        learning_rate: Adam's step size.
+        training_steps: number of steps.
+        seed: of initial weights, shuffles and samples.
+        progress: whether to show a progress bar.
+
+    Returns:
+        One row a step: `step` from 1; `total`, `kl` and `reconstruction` as the
+        post names and averages them; `rate` and `distortion`, their sums in nats
+        per image. An interrupt returns the rows so far, with the weights after the
+        last of them, and sets `.attrs["interrupted"]`.
+
+    Raises:
+        ValueError: for an argument out of its range; nothing is changed.
+        NonFiniteLossError: if a loss stops being finite. It says the step, the
+            term and the likely cause, and holds the rows so far; the weights are
+            those that gave the loss.
+    """
+    images = check_images(images)
+    batch_size = checks.positive_integer("batch_size", batch_size)
+    if batch_size > len(images):
+        raise ValueError(
+            f"batch_size must be at most the number of images, {len(images)}, got {batch_size}"
+        )
+    beta = checks.number("beta", beta)
+    learning_rate = checks.number("learning_rate", learning_rate, positive=True)
+    training_steps = checks.positive_integer("training_steps", training_steps)
+    seed = checks.integer("seed", seed)
+
+    # Sonnet's own property refuses to be asked before the first call.
+    if not any(tf.Module.variables.fget(module) for module in (encoder, decoder)):
+        tf.random.set_seed(seed)
+    latent_size = _check_model(encoder, decoder, prior, images[:1])
+    batch_shape = [STEPS_PER_CALL, batch_size, *images.shape[1:]]
+    steps = _compiled_steps(encoder, decoder, prior, tf.TensorSpec(batch_shape, images.dtype))
+    terms = np.zeros([training_steps, 2], np.float32)  # rate and distortion
+    finished = 0
+    finite = True
+    batches = _batches(len(images), batch_size, seed)
+    with steps.lock, progress_bar(training_steps, progress) as bar:
+        steps.start(encoder, decoder, learning_rate)
+        try:
+            while finite and finished < training_steps:
+                count = min(STEPS_PER_CALL, training_steps - finished)
+                x = np.zeros(batch_shape, images.dtype)
+                for i in range(count):
+                    x[i] = images[next(batches)]
+                numbers = map(tf.constant, (finished, count, seed, beta))
+                done, chunk = steps.run(prior, tf.constant(x), *numbers)
+                chunk = chunk.numpy()[: int(done)]
+                terms[finished : finished + len(chunk)] = chunk
+                finished += len(chunk)
+                finite = bool(np.isfinite(chunk[-1]).all())
+                bar.update(len(chunk))
+                bar.set_postfix_str("rate {:.1f}, distortion {:.1f} nats".format(*chunk[-1]))
+        except KeyboardInterrupt:
+            pass  # the rows so far are the answer
+        finally:
+            steps.finish(encoder, decoder)
+
+    losses = _losses(terms[:finished], beta, images[0].size, latent_size)
+    losses.attrs["interrupted"] = finite and finished < training_steps
+    if not finite:
+        raise NonFiniteLossError(_diagnosis(losses.iloc[-1], learning_rate, beta), losses)
+    return losses
+
+
+class _CompiledSteps:
+    """The training steps of the post for one pair of networks, in one XLA program."""
+
+    def __init__(
+        self,
+        encoder: snt.Module,
+        decoder: snt.Module,
+        prior: tfd.Distribution,
+        batches: tf.TensorSpec,
+    ):
+        self.encoder, self.decoder = encoder, decoder
+        self.weights = encoder.trainable_variables + decoder.trainable_variables
+        self.learning_rate = tf.Variable(0.0, trainable=False)
+        self.optimizer = snt.optimizers.Adam(self.learning_rate)
+        # Sonnet creates the moments at the first use, which must not be inside the program.
+        self.optimizer.apply([tf.zeros_like(w) for w in self.weights], self.weights)
+        integer, real = tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.float32)
+        # AutoGraph is not needed, and warns of lambdas that it cannot read.
+        self.run = tf.function(
+            self._steps, jit_compile=True, autograph=False
+        ).get_concrete_function(prior, batches, integer, integer, integer, real)
+        self.lock = threading.Lock()
+
+    def start(self, encoder: snt.Module, decoder: snt.Module, learning_rate: float) -> None:
+        for variable in self.optimizer.variables:
+            variable.assign(tf.zeros_like(variable))
+        self.learning_rate.assign(learning_rate)
+        _copy_variables((encoder, decoder), (self.encoder, self.decoder))
+
+    def finish(self, encoder: snt.Module, decoder: snt.Module) -> None:
+        _copy_variables((self.encoder, self.decoder), (encoder, decoder))
+
+    def _step(self, prior, x, seed, beta) -> tf.Tensor:
+        """Takes one step on the batch x, unless its loss is not finite; returns [rate, distortion]."""
+        with tf.GradientTape() as tape:
+            # Encode & decode to create the output distribution.
+            q = self.encoder(x)
+            z = q.sample(seed=seed)
+            p = self.decoder(z)
+            # loss = -ELBO = KL(q(z|x) || p(z)) - log p(x|z), averaged as in the post
+            terms = [tf.reduce_mean(rate(q, prior)), tf.reduce_mean(distortion(p, x))]
+            num_pixels, latent_size = x.shape[1:].num_elements(), z.shape[-1]
+            loss, _, _ = original_loss(
+                *terms, beta=beta, num_pixels=num_pixels, latent_size=latent_size
+            )
+        gradients = tape.gradient(loss, self.weights)
+        tf.cond(
+            tf.math.is_finite(loss),
+            lambda: self.optimizer.apply(gradients, self.weights),
+            lambda: None,
+        )
+        return tf.stack(terms)
+
+    def _steps(self, prior, x, first, count, seed, beta) -> tuple[tf.Tensor, tf.Tensor]:
+        """Takes `count` steps on the batches x [S, B, H, W, C], fewer if a loss is not finite.
+
+        Returns how many, and their rates and distortions [S, 2], in nats per image.
+        """
+
+        def body(i, finite, terms):
+            term = self._step(prior, x[i], tf.stack([seed, first + i]), beta)
+            return i + 1, tf.reduce_all(tf.math.is_finite(term)), terms.write(i, term)
+
+        terms = tf.TensorArray(tf.float32, size=STEPS_PER_CALL, element_shape=[2])
+        i, _, terms = tf.while_loop(
+            lambda i, finite, terms: finite & (i < count), body, (0, True, terms)
+        )
+        return i, terms.stack()
+
+
+def _compiled_steps(encoder, decoder, prior, batches: tf.TensorSpec) -> _CompiledSteps:
+    """Returns a program for these networks and batches, an earlier one if it fits."""
+    shareable = type(encoder) is Encoder and type(decoder) is Decoder and type(prior) is tfd.Normal
+    if not shareable:
+        return _CompiledSteps(encoder, decoder, prior, batches)
+    return _shared_steps(encoder.architecture, decoder.architecture, batches)
+
+
+@functools.lru_cache(maxsize=8)
+def _shared_steps(encoder, decoder, batches: tf.TensorSpec) -> _CompiledSteps:
+    """Compiles for networks of its own, whose weights any model of these sizes can lend."""
+    hidden_sizes, latent_size, activation, scale_fn = encoder
+    own_encoder = Encoder(hidden_sizes, latent_size, activation=activation, scale_fn=scale_fn)
+    hidden_sizes, output_shape, activation, likelihood = decoder
+    own_decoder = Decoder(hidden_sizes, output_shape, activation=activation, likelihood=likelihood)
+    own_decoder(own_encoder(np.zeros(batches.shape[1:], np.uint8)).loc)
+    return _CompiledSteps(own_encoder, own_decoder, standard_normal(latent_size), batches)
+
+
+def _copy_variables(source: Any, target: Any) -> None:
+    for a, b in zip(source, target, strict=True):
+        for mine, yours in zip(a.variables, b.variables, strict=True):
+            yours.assign(mine)
+
+
+def _check_model(encoder, decoder, prior, image) -> int:
+    """Runs one image through, which creates the weights, and returns the latent size."""
+    q = encoder(image)
+    rate(q, prior)
+    z = q.sample(seed=[0, 0])
+    distortion(decoder(z), image)
+    return z.shape[-1]
+
+
+def _batches(num_images: int, batch_size: int, seed: int):
+    """Yields the indices of each batch, in a new order each epoch."""
+    generator = np.random.default_rng(seed)
+    while True:
+        order = generator.permutation(num_images)
+        for i in range(0, num_images - batch_size + 1, batch_size):
+            yield order[i : i + batch_size]
+
+
+def _losses(terms: np.ndarray, beta: float, num_pixels: int, latent_size: int) -> pd.DataFrame:
+    rates, distortions = terms.astype(np.float64).T
+    total, kl, reconstruction = original_loss(
+        rates, distortions, beta=beta, num_pixels=num_pixels, latent_size=latent_size
+    )
+    return pd.DataFrame(
+        {
+            "step": np.arange(1, len(terms) + 1),
+            "total": total,
+            "kl": kl,
+            "reconstruction": reconstruction,
+            "rate": rates,
+            "distortion": distortions,
+        }
+    )
+
+
+def _diagnosis(row: pd.Series, learning_rate: float, beta: float) -> str:
+    term = "rate" if not np.isfinite(row["rate"]) else "distortion"
+    return (
+        f"the {term} is {row[term]} at step {row['step']:.0f} (rate {row['rate']:g}, distortion "
+        f"{row['distortion']:g} nats). The likely cause is a step size that threw the weights "
+        f"out of range: try a learning_rate below {learning_rate:g}"
+        + (f" or a beta below {beta:g}" if beta > 1 else "")
+        + ", on freshly made networks. The rows until then are in the attribute losses."
+    )
+
+
+def progress_bar(total: int, shown: bool = True) -> tqdm:
+    """Makes a bar that leaves no trace: in a notebook's cell, or in a terminal if there is one."""
+    if shown and "get_ipython" in vars(builtins) and hasattr(builtins.get_ipython(), "kernel"):
+        return tqdm(total=total, leave=False, file=_CellOutput(), ncols=90, mininterval=0.25)
+    return tqdm(total=total, leave=False, disable=None if shown else True)
+
+
+class _CellOutput:
+    """A stream that overwrites one line of a cell's output and at last empties it."""
+
+    def __init__(self):
+        from IPython.display import display
+
+        self._handle = display({}, raw=True, display_id=True)
+
+    def write(self, text: str) -> None:
+        text = text.strip("\r\n ")
+        self._handle.update({"text/plain": text} if text else {}, raw=True)
+
+    def flush(self) -> None:
+        pass

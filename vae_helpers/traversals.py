@@ -1,0 +1,155 @@
+"""Codes to decode: grids in latent space, and the images tiled in their order."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.stats
+
+from vae_helpers import checks
+
+
+def plane(values: Any, latent_size: int, latents: Sequence[int] = (0, 1)) -> np.ndarray:
+    """Spans a plane by two latents, all others at 0.
+
+    With values = np.linspace(-1, 1, 10) it is the grid of the post.
+
+    Args:
+        values: [n] coordinates along either axis.
+        latent_size: number of latents L, 2 or more.
+        latents: the two that vary: along a row of tiles, and down a column.
+
+    Returns:
+        float32 [n * n, L], a row of the picture after the other.
+
+    Raises:
+        ValueError: if `values` is not a list of finite numbers, or `latents`
+            are not two different ones of 0 to L - 1.
+    """
+    values = _finite("values", values, ndim=1)
+    latents = _latents(latents, latent_size)
+    if len(latents) != 2:
+        raise ValueError(f"latents must be two different latents, got {latents}")
+    z = np.zeros([len(values), len(values), latent_size], np.float32)
+    z[:, :, latents[0]] = values
+    z[:, :, latents[1]] = values[:, None]
+    return z.reshape(-1, latent_size)
+
+
+def rows(
+    values: Any, latent_size: int, latents: Sequence[int] | None = None, center: Any = None
+) -> np.ndarray:
+    """Varies one latent a row, all others at `center`.
+
+    Args:
+        values: [n] coordinates along a row.
+        latent_size: number of latents L.
+        latents: the latent of each row; all of them, in order, by default.
+        center: [L] code that the rows start from; 0 by default.
+
+    Returns:
+        float32 [len(latents) * n, L], a row after the other.
+
+    Raises:
+        ValueError: if `values` or `center` are not finite numbers of these
+            shapes, or `latents` not different ones of 0 to L - 1.
+    """
+    values = _finite("values", values, ndim=1)
+    latent_size = checks.positive_integer("latent_size", latent_size)
+    latents = _latents(range(latent_size) if latents is None else latents, latent_size)
+    center = _finite("center", np.zeros(latent_size) if center is None else center, ndim=1)
+    if len(center) != latent_size:
+        raise ValueError(f"center must have latent_size = {latent_size} numbers, got {len(center)}")
+    z = np.tile(center, [len(latents), len(values), 1])
+    for row, latent in enumerate(latents):
+        z[row, :, latent] = values
+    return z.reshape(-1, latent_size)
+
+
+def quantiles(num: int) -> np.ndarray:
+    """Computes values that cut the standard normal into pieces of equal probability.
+
+    Each is the median of its piece: the grid of Kingma and Welling 2014, figure
+    4, a unit square pushed through the inverse Gaussian CDF.
+
+    Args:
+        num: number of values.
+
+    Returns:
+        float32 [num], ascending, symmetric about 0.
+
+    Raises:
+        ValueError: if `num` is not a positive integer.
+    """
+    num = checks.positive_integer("num", num)
+    return scipy.stats.norm.ppf((np.arange(num) + 0.5) / num).astype(np.float32)
+
+
+def interpolate(start: Any, end: Any, num: int) -> np.ndarray:
+    """Walks in equal steps on the straight line from one code to another.
+
+    Args:
+        start, end: [L] codes.
+        num: number of codes, both ends among them; 2 or more.
+
+    Returns:
+        float32 [num, L].
+
+    Raises:
+        ValueError: if `start` and `end` are not finite codes of one size, or
+            `num` is less than 2.
+    """
+    start, end = _finite("start", start, ndim=1), _finite("end", end, ndim=1)
+    if start.shape != end.shape:
+        raise ValueError(f"end must have the size of start, {len(start)}, got {len(end)}")
+    if checks.positive_integer("num", num) < 2:
+        raise ValueError(f"num must be 2 or more, got {num}")
+    return np.linspace(start, end, num)
+
+
+def tile(images: Any, columns: int) -> np.ndarray:
+    """Tiles images into one, row after row.
+
+    Args:
+        images: [rows * columns, H, W, C], numbers of any range.
+        columns: images per row.
+
+    Returns:
+        [rows * H, columns * W], or [rows * H, columns * W, C] with several
+        channels.
+
+    Raises:
+        ValueError: if `images` has another rank, or does not fill whole rows.
+    """
+    images = np.asarray(images)
+    columns = checks.positive_integer("columns", columns)
+    if images.ndim != 4 or len(images) == 0:
+        raise ValueError(f"images must have the shape [N, H, W, C], got {list(images.shape)}")
+    if len(images) % columns:
+        raise ValueError(f"columns must divide the {len(images)} images, got {columns}")
+    num, height, width, channels = images.shape
+    grid = images.reshape(num // columns, columns, height, width, channels).swapaxes(1, 2)
+    tiled = grid.reshape(num // columns * height, columns * width, channels)
+    return tiled[:, :, 0] if channels == 1 else tiled
+
+
+def _finite(name: str, values: Any, ndim: int) -> np.ndarray:
+    values = np.asarray(values, np.float32)
+    if values.ndim != ndim or values.size == 0 or not np.isfinite(values).all():
+        raise ValueError(f"{name} must be finite numbers of rank {ndim}, got {values}")
+    return values
+
+
+def _latents(latents: Sequence[int], latent_size: int) -> list[int]:
+    latent_size = checks.positive_integer("latent_size", latent_size)
+    latents = list(latents)
+    if (
+        not latents
+        or len(set(latents)) < len(latents)
+        or not set(latents) <= set(range(latent_size))
+    ):
+        raise ValueError(
+            f"latents must be different ones of 0 to {latent_size - 1} (latent_size - 1), "
+            f"got {latents}"
+        )
+    return latents
