@@ -4,6 +4,9 @@
 """
 
 import argparse
+import hashlib
+import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -14,27 +17,41 @@ from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 
 HERE = Path(__file__).parent
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
 def execute(path: Path) -> nbformat.NotebookNode:
     """Returns the notebook as a fresh kernel runs it, without what only this run explains."""
     notebook = nbformat.read(path, as_version=4)
-    notebook.metadata = {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
     client = NotebookClient(
         notebook,
         timeout=600,
         kernel_name="python3",
         resources={"metadata": {"path": str(path.parent)}},
         record_timing=False,
+        coalesce_streams=True,
     )
     client.execute()
-    notebook.metadata = {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
+    notebook.metadata = {
+        "kernelspec": KERNELSPEC,
+        "language_info": {"name": "python"},
+        "outputs_of": sources_digest(notebook),
+    }
     for cell in notebook.cells:
         if cell.cell_type == "code":
             # A progress bar that has ended leaves an empty display.
             cell.outputs = [output for output in cell.outputs if output.get("data") != {}]
+            for output in cell.outputs:
+                if "text/plain" in output.get("data", {}):
+                    output.data["text/plain"] = _ADDRESS.sub("", output.data["text/plain"])
     return notebook
+
+
+def sources_digest(notebook: nbformat.NotebookNode) -> str:
+    """Tells the code that outputs belong to from any other."""
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
 
 
 def main() -> int:

@@ -5,6 +5,7 @@ import vae_helpers._quiet  # noqa: F401  # isort: skip  (before TensorFlow)
 import builtins
 import functools
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -49,10 +50,10 @@ def train(
 
     Each step samples one z per image, averages the loss as `original_loss` does,
     and applies Adam, whose moments start at zero at each call. The images are
-    shuffled anew each epoch, and an epoch's last, partial batch is left out. A
-    model that has no weights yet is given them from `seed`, by way of
-    `tf.random.set_seed`; one that has goes on from there. The same seed gives
-    the same numbers, bit for bit.
+    those of `batch_indices`; z is drawn with TFP's stateless seed [seed, i], i
+    being 0 at the first step. A model that has no weights yet is given them from
+    `seed`, by way of `tf.random.set_seed`; one that has goes on from there. The
+    same seed gives the same numbers, bit for bit.
 
     The steps run in an XLA program, compiled once for each architecture, batch
     size and image type, in some 4 s; another model of the same sizes, another
@@ -103,7 +104,7 @@ def train(
     terms = np.zeros([training_steps, 2], np.float32)  # rate and distortion
     finished = 0
     finite = True
-    batches = _batches(len(images), batch_size, seed)
+    batches = batch_indices(len(images), batch_size, seed)
     with steps.lock, progress_bar(training_steps, progress) as bar:
         steps.start(encoder, decoder, learning_rate)
         try:
@@ -130,6 +131,26 @@ def train(
     if not finite:
         raise NonFiniteLossError(_diagnosis(losses.iloc[-1], learning_rate, beta), losses)
     return losses
+
+
+def batch_indices(num_images: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
+    """Yields which images each training step takes, without end.
+
+    Each epoch is a new shuffle; its last, partial batch is left out.
+
+    Args:
+        num_images: number of images N to choose from, at least `batch_size`.
+        batch_size: images per step B.
+        seed: of the shuffles.
+
+    Yields:
+        int64 [B], indices from 0 to N - 1.
+    """
+    generator = np.random.default_rng(seed)
+    while True:
+        order = generator.permutation(num_images)
+        for i in range(0, num_images - batch_size + 1, batch_size):
+            yield order[i : i + batch_size]
 
 
 class _CompiledSteps:
@@ -234,15 +255,6 @@ def _check_model(encoder, decoder, prior, image) -> int:
     z = q.sample(seed=[0, 0])
     distortion(decoder(z), image)
     return z.shape[-1]
-
-
-def _batches(num_images: int, batch_size: int, seed: int):
-    """Yields the indices of each batch, in a new order each epoch."""
-    generator = np.random.default_rng(seed)
-    while True:
-        order = generator.permutation(num_images)
-        for i in range(0, num_images - batch_size + 1, batch_size):
-            yield order[i : i + batch_size]
 
 
 def _losses(terms: np.ndarray, beta: float, num_pixels: int, latent_size: int) -> pd.DataFrame:

@@ -1,0 +1,31 @@
+"""Data and models that several tests share."""
+
+import os
+
+os.environ["MPLBACKEND"] = "agg"
+
+import numpy as np
+import pytest
+
+from vae_helpers.data import load_images
+from vae_helpers.models import Decoder, Encoder, standard_normal
+
+
+@pytest.fixture(scope="session")
+def images() -> np.ndarray:
+    """The 10,000 test images of MNIST, uint8."""
+    return load_images("mnist", "test")[0]
+
+
+@pytest.fixture
+def make_model():
+    """Makes an encoder, a decoder and a prior of small sizes, without weights."""
+
+    def make(latent_size: int = 3, hidden_sizes=(16,), output_shape=(28, 28, 1), **encoder_options):
+        return (
+            Encoder(hidden_sizes, latent_size, **encoder_options),
+            Decoder(hidden_sizes, output_shape),
+            standard_normal(latent_size),
+        )
+
+    return make

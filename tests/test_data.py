@@ -1,0 +1,124 @@
+import hashlib
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+import vae_helpers
+from vae_helpers.data import binarize, check_images, load_images, to_float
+
+CONTENT = {
+    "train": (60_000, "da6370735bf1d490f086dde49c15f2ed0480ad05dc7c70abf5d36bf471d5e312"),
+    "test": (10_000, "0c7bc63f656fb2440dc2b5bea4ff3ac8632e305b73ec1dc88141a32d36204fac"),
+}
+
+
+@pytest.mark.parametrize("split", CONTENT)
+def test_mnist_is_mnist(split):
+    """The content, whatever its order: sorted rows of label and pixels, hashed."""
+    images, labels = load_images("mnist", split)
+    size, digest = CONTENT[split]
+    assert images.shape == (size, 28, 28, 1) and images.dtype == np.uint8
+    assert labels.shape == (size,) and labels.dtype == np.int64
+    rows = np.column_stack([labels.astype(np.uint8), images.reshape(size, -1)])
+    assert hashlib.sha256(b"".join(sorted(row.tobytes() for row in rows))).hexdigest() == digest
+
+
+def test_all_of_mnist_loads_in_the_same_order_and_soon():
+    start = time.perf_counter()
+    first = load_images("mnist", "train+test")
+    seconds = time.perf_counter() - start
+    again = load_images("mnist", "train+test")
+    assert len(first[0]) == 70_000
+    np.testing.assert_array_equal(first[0], again[0])
+    np.testing.assert_array_equal(first[1], again[1])
+    assert seconds < 60  # some 4 s on two free cores; this is against reading image by image
+
+
+def test_the_licence_notice_lies_beside_the_data():
+    notice = Path(vae_helpers.__file__).parent / "tfds" / "mnist" / "README.md"
+    assert "Creative Commons Attribution-Share Alike 3.0" in notice.read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "message"),
+    [
+        ("mnits", "train", "name must be a TensorFlow Datasets image set, got 'mnits'"),
+        ("iris", "train", "name must be a set of labeled images"),
+        ("mnist", "validation", r"split must be made of \['test', 'train'\].*'validation'"),
+        ("mnist", 3, "split must be made of .* got 3"),
+    ],
+)
+def test_what_cannot_be_loaded_is_named(name, split, message):
+    with pytest.raises(ValueError, match=message):
+        load_images(name, split)
+
+
+def test_without_a_network_the_error_names_the_set_and_the_place(monkeypatch, tmp_path):
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+
+    def no_network(*_):
+        raise OSError("no network")
+
+    monkeypatch.setattr("socket.getaddrinfo", no_network)
+    with pytest.raises(ConnectionError, match=r"fashion_mnist.*no network.*copy.*fashion_mnist"):
+        load_images("fashion_mnist", "train")
+
+
+def test_images_of_every_kind_are_taken(images):
+    batch = images[:4]
+    floats = batch / 255
+    element = next(iter(tf.data.Dataset.from_tensor_slices({"image": batch}).batch(4)))
+    for given in [
+        batch,
+        tf.constant(batch),
+        element,
+        element["image"],
+        floats,
+        tf.constant(floats),
+    ]:
+        x = to_float(given)
+        assert x.dtype == tf.float32 and x.shape == (4, 28, 28, 1)
+        np.testing.assert_allclose(x, floats, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.zeros([28, 28, 1], np.uint8), r"shape \[N, H, W, C\], got \[28, 28, 1\]"),
+        (np.zeros([0, 28, 28, 1], np.uint8), "at least one image"),
+        (np.zeros([2, 28, 28, 1], np.int64), "got int64"),
+        (np.full([2, 28, 28, 1], 1.5), "from 1.5 to 1.5"),
+        (np.full([2, 28, 28, 1], -0.1), "from -0.1"),
+        (np.full([2, 28, 28, 1], np.nan), "nan"),
+        (np.full([2, 28, 28, 1], np.inf), "inf"),
+        ([], "got \\[0\\]"),
+        (None, r"got \[\]"),
+        ({"picture": 1}, "key 'image'"),
+    ],
+)
+def test_what_is_no_image_is_named(given, message):
+    with pytest.raises(ValueError, match="^x must.*" + message):
+        check_images(given, "x")
+
+
+def test_binarized_pixels_have_the_probability_of_their_gray_level():
+    grays = np.tile(np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1), [4000, 1, 1, 1])
+    for given in (grays, (grays / 255).astype(np.float32)):
+        drawn = binarize(given, seed=1)
+        assert drawn.dtype == np.uint8 and set(np.unique(drawn)) == {0, 255}
+        mean = (drawn == 255).mean(0).ravel()
+        p = np.arange(256) / 255
+        assert np.all(np.abs(mean - p) <= 5 * np.sqrt(p * (1 - p) / 4000))
+        assert mean[0] == 0 and mean[255] == 1
+
+
+def test_binarization_follows_its_seed(images):
+    np.testing.assert_array_equal(binarize(images[:9], seed=3), binarize(images[:9], seed=3))
+    assert (binarize(images[:9], seed=3) != binarize(images[:9], seed=4)).any()
+    with pytest.raises(ValueError, match="seed must be an integer"):
+        binarize(images[:9], seed=0.5)

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from vae_helpers.evaluation import active_units, evaluate
+from vae_helpers.models import standard_normal
+from vae_helpers.objective import distortion, rate
+
+tfd = tfp.distributions
+
+
+def test_each_image_has_its_terms(images, make_model):
+    encoder, decoder, prior = make_model()
+    few = images[:7]
+    table = evaluate(encoder, decoder, prior, few, num_samples=400)
+    assert list(table.columns) == ["rate", "distortion", "elbo"] and len(table) == 7
+    np.testing.assert_allclose(table["elbo"], -table["rate"] - table["distortion"])
+    q = encoder(few)
+    np.testing.assert_allclose(table["rate"], rate(q, prior), rtol=1e-5)
+    samples = np.array([distortion(decoder(q.sample()), few) for _ in range(400)])
+    error = samples.std(0) * np.sqrt(2 / 400)
+    assert np.all(np.abs(table["distortion"] - samples.mean(0)) < 5 * error)
+
+
+def test_a_decoder_that_ignores_z_has_the_cross_entropy_of_its_output(images):
+    def encoder(x):
+        return tfd.Normal(tf.zeros([len(x), 2]), tf.ones([len(x), 2]))
+
+    def decoder(z):
+        return tfd.Bernoulli(logits=tf.zeros([len(z), 28, 28, 1]))
+
+    table = evaluate(encoder, decoder, standard_normal(2), images[:2500])
+    np.testing.assert_allclose(table["distortion"], 784 * np.log(2), rtol=1e-5)
+    np.testing.assert_allclose(table["rate"], 0, atol=1e-6)
+
+
+def test_more_images_change_nothing_for_the_others_but_noise(images, make_model):
+    encoder, decoder, prior = make_model()
+    first = evaluate(encoder, decoder, prior, images[:1000], seed=1)
+    more = evaluate(encoder, decoder, prior, images[:1500], seed=1)
+    assert first.equals(more.iloc[:1000])
+    assert not first.equals(evaluate(encoder, decoder, prior, images[:1000], seed=2))
+    assert len(evaluate(encoder, decoder, prior, images[:1])) == 1
+
+
+def test_dead_units_are_found(images):
+    """Latent 0 codes the ink, latent 1 nothing, latent 2 has the variance of the threshold."""
+
+    def encoder(x):
+        ink = tf.reduce_mean(tf.cast(x, tf.float32), [1, 2, 3])
+        ink = (ink - tf.reduce_mean(ink)) / tf.math.reduce_std(ink)
+        loc = tf.stack([ink, 0 * ink + 5, 0.09 * ink], axis=1)
+        return tfd.Normal(loc, tf.ones_like(loc))
+
+    assert active_units(encoder, images[:1000]).tolist() == [True, False, False]
+    assert active_units(encoder, images[:1000], threshold=0.008).tolist() == [True, False, True]
+
+
+def test_bad_arguments_are_named(images, make_model):
+    model = make_model()
+    with pytest.raises(ValueError, match="num_samples must be a positive integer"):
+        evaluate(*model, images[:2], num_samples=0)
+    with pytest.raises(ValueError, match="images must hold at least one image"):
+        evaluate(*model, images[:0])
+    with pytest.raises(ValueError, match="threshold must be a finite number"):
+        active_units(model[0], images[:2], threshold=-1)
+    with pytest.raises(ValueError, match="seed must be an integer"):
+        evaluate(*model, images[:2], seed=None)

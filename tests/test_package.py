@@ -1,0 +1,85 @@
+"""What importing costs and prints, which way imports run, and how a claim fails."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import vae_helpers
+from vae_helpers.claims import check
+
+FOLDER = Path(vae_helpers.__file__).parent
+MODULES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
+
+
+def run(code: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import vae_helpers, sys; print(len({'tensorflow', 'plotnine', 'pandas'} & set(sys.modules)))"
+    assert run(code).stdout == "0\n"
+
+
+def test_tensorflow_datasets_is_loaded_only_to_load_images():
+    modules = ", ".join(f"vae_helpers.{module}" for module in MODULES)
+    done = run(f"import {modules}, sys; print('tensorflow_datasets' in sys.modules)")
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("module", ["claims", "data", "experiments", "training"])
+def test_tensorflow_starts_quietly(module):
+    done = run(f"import vae_helpers.{module}, tensorflow as tf; tf.zeros(2) + 1")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_else_is_printed_at_the_start_is_passed_on():
+    code = (
+        "import os, sys, types\n"
+        "class Loud:\n"
+        "  def find_spec(self, name, *_):\n"
+        "    if name == 'tensorflow': os.write(2, b'disk on fire\\n')\n"
+        "sys.meta_path.insert(0, Loud())\n"
+        "import vae_helpers._quiet"
+    )
+    assert "disk on fire" in run(code).stderr
+
+
+def test_imports_run_one_way():
+    """data, models, objective, training, evaluation, …: no module imports a later one."""
+    order = "_quiet checks claims data models objective training evaluation traversals plots experiments"
+    order = order.split()
+    assert sorted(order) == MODULES
+    for module in order:
+        tree = ast.parse((FOLDER / f"{module}.py").read_text())
+        for node in ast.walk(tree):
+            names = []
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vae_helpers"):
+                inner = node.module.removeprefix("vae_helpers").strip(".")
+                names = [inner] if inner else [alias.name for alias in node.names]
+            elif isinstance(node, ast.Import):
+                names = [a.name[12:] for a in node.names if a.name.startswith("vae_helpers.")]
+            for name in names:
+                assert order.index(name) < order.index(module), f"{module} imports {name}"
+
+
+def test_public_functions_say_what_they_do():
+    for module in MODULES:
+        tree = ast.parse((FOLDER / f"{module}.py").read_text())
+        assert ast.get_docstring(tree), module
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                assert ast.get_docstring(node), f"{module}.{node.name}"
+
+
+def test_a_claim_that_holds_is_silent_and_one_that_fails_is_not(monkeypatch, capsys):
+    monkeypatch.delenv("VAE_STRICT", raising=False)
+    check(True, "water is wet")
+    assert capsys.readouterr().out == ""
+    check(False, "water is dry")
+    assert "no longer holds: water is dry" in capsys.readouterr().out
+    monkeypatch.setenv("VAE_STRICT", "1")
+    with pytest.raises(AssertionError, match="water is dry"):
+        check(False, "water is dry")

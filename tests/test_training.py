@@ -1,0 +1,232 @@
+import _thread
+import gc
+import threading
+import weakref
+
+import numpy as np
+import pytest
+import sonnet as snt
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from vae_helpers import training
+from vae_helpers.data import to_float
+from vae_helpers.models import standard_normal
+from vae_helpers.training import NonFiniteLossError, batch_indices, train
+
+tfd = tfp.distributions
+LOSSES = ["total", "kl", "reconstruction"]
+
+
+def plain_loop(encoder, decoder, prior, images, *, num_steps, seed, beta=0.01, batch_size=64):
+    """The loop of the post, with the batches and the noise of `train`."""
+    draw = tf.function(lambda q, seed: q.sample(seed=seed), jit_compile=True, autograph=False)
+    batches = batch_indices(len(images), batch_size, seed)
+    optimizer = snt.optimizers.Adam(1e-3)
+    rows = []
+    for step in range(num_steps):
+        x = to_float(images[next(batches)])
+        with tf.GradientTape() as tape:
+            q = encoder(x)
+            # TensorFlow's generator gives other numbers outside a compiled program than inside.
+            z = draw(q, tf.constant([seed, step]))
+            p = decoder(z)
+            kl = tf.reduce_mean(q.kl_divergence(prior))
+            reconstruction = tf.reduce_mean(
+                tf.nn.sigmoid_cross_entropy_with_logits(logits=p.logits, labels=x)
+            )
+            loss = reconstruction + beta * kl
+        variables = encoder.trainable_variables + decoder.trainable_variables
+        optimizer.apply(tape.gradient(loss, variables), variables)
+        rows.append([loss, kl, reconstruction])
+    return np.array(rows)
+
+
+def initialize(encoder, decoder, images, seed):
+    tf.random.set_seed(seed)
+    decoder(encoder(images[:1]).loc)
+
+
+def test_train_follows_the_plain_loop_for_64_steps(images, make_model):
+    """Softplus, since the gradient of the square's KL is unbounded and amplifies rounding."""
+    sizes = {"latent_size": 10, "hidden_sizes": [100, 100], "scale_fn": tf.nn.softplus}
+    encoder, decoder, prior = make_model(**sizes)
+    initialize(encoder, decoder, images, seed=5)
+    plain = plain_loop(encoder, decoder, prior, images, num_steps=64, seed=5)
+    compiled = train(*make_model(**sizes), images, training_steps=64, seed=5)
+    np.testing.assert_allclose(compiled[LOSSES], plain, rtol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [1, 5, 63])
+def test_train_takes_the_steps_of_the_plain_loop_with_the_square(images, make_model, steps):
+    """From the weights that `train` leaves after some steps, the plain loss is that of the next."""
+    sizes = {"latent_size": 10, "hidden_sizes": [100, 100]}
+    encoder, decoder, prior = make_model(**sizes)
+    train(encoder, decoder, prior, images, training_steps=steps, seed=5)
+    following = train(*make_model(**sizes), images, training_steps=steps + 1, seed=5).iloc[-1]
+    indices = list(zip(range(steps + 1), batch_indices(len(images), 64, 5), strict=False))[-1][1]
+    x = to_float(images[indices])
+    q = encoder(x)
+    draw = tf.function(lambda q, seed: q.sample(seed=seed), jit_compile=True, autograph=False)
+    p = decoder(draw(q, tf.constant([5, steps])))
+    kl = np.mean(q.kl_divergence(prior))
+    reconstruction = -np.mean(p.log_prob(x))
+    known = [reconstruction + 0.01 * kl, kl, reconstruction]
+    np.testing.assert_allclose(following[LOSSES].astype(float), known, rtol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [1, 63, 64, 65, 130])
+def test_any_number_of_steps_is_exact(images, make_model, steps):
+    longest = train(*make_model(), images, training_steps=130)
+    losses = train(*make_model(), images, training_steps=steps)
+    assert losses["step"].tolist() == list(range(1, steps + 1))
+    assert losses.equals(longest.iloc[:steps])
+
+
+def test_rows_are_consistent_in_both_units(images, make_model):
+    losses = train(*make_model(latent_size=3), images, training_steps=70, beta=0.5)
+    np.testing.assert_allclose(losses["rate"], 3 * losses["kl"])
+    np.testing.assert_allclose(losses["distortion"], 784 * losses["reconstruction"])
+    np.testing.assert_allclose(losses["total"], losses["reconstruction"] + 0.5 * losses["kl"])
+    assert losses["total"].tail(10).mean() < losses["total"].head(10).mean()
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(images, make_model):
+    model = make_model()
+    first = train(*model, images, training_steps=70, seed=3)
+    train(*make_model(latent_size=2), images, training_steps=5, beta=1.0, seed=8)
+    tf.random.normal([3])
+    again = make_model()
+    assert first.equals(train(*again, images, training_steps=70, seed=3))
+    for ours, theirs in zip(model[0].variables, again[0].variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert not first.equals(train(*make_model(), images, training_steps=70, seed=4))
+
+
+def test_a_trained_model_goes_on_from_its_weights(images, make_model):
+    model = make_model()
+    first = train(*model, images, training_steps=200)
+    second = train(*model, images, training_steps=5)
+    assert second["total"].iloc[0] < first["total"].iloc[0] - 0.2
+
+
+def test_numbers_do_not_recompile_and_models_of_a_size_share_a_program(images, make_model):
+    training._shared_steps.cache_clear()
+    for beta, rate, steps, seed in [(0, 1e-3, 3, 0), (0.5, 1e-2, 70, 1), (2, 1e-4, 1, 2)]:
+        options = {"beta": beta, "learning_rate": rate, "training_steps": steps, "seed": seed}
+        train(*make_model(), images, **options)
+    assert training._shared_steps.cache_info().misses == 1
+    train(*make_model(), images, batch_size=7, training_steps=1)
+    assert training._shared_steps.cache_info().misses == 2
+
+
+def test_networks_of_another_make_are_trained_too(images, make_model):
+    class Linear(snt.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = snt.Linear(2)
+
+        def __call__(self, x):
+            x = tf.image.convert_image_dtype(x, tf.float32)
+            return tfd.Laplace(self.linear(snt.flatten(x)), 1.0)
+
+    _, decoder, _ = make_model(latent_size=2)
+    prior = tfd.Laplace(tf.zeros(2), tf.ones(2))
+    losses = train(Linear(), decoder, prior, images, training_steps=100, beta=0.001)
+    assert losses["distortion"].iloc[-1] < losses["distortion"].iloc[0] - 200
+
+
+def test_nothing_is_kept_alive(images, make_model):
+    few = images[:100].copy()
+    model = make_model()
+    train(*model, few, training_steps=2)
+    references = [weakref.ref(thing) for thing in (few, *model[:2])]
+    del few, model
+    gc.collect()
+    assert [reference() for reference in references] == [None, None, None]
+
+
+def test_batches_cover_an_epoch_and_are_shuffled_anew():
+    batches = batch_indices(10, 3, seed=0)
+    epochs = [np.concatenate([next(batches) for _ in range(3)]) for _ in range(2)]
+    for epoch in epochs:
+        assert len(set(epoch)) == 9
+    assert list(epochs[0]) != list(epochs[1])
+    whole = batch_indices(4, 4, seed=0)
+    assert sorted(next(whole)) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.01])
+def test_blank_images_train_without_nan(make_model, beta):
+    blank = np.zeros([64, 28, 28, 1], np.uint8)
+    losses = train(*make_model(), blank, beta=beta, training_steps=100)
+    assert np.isfinite(losses).all(axis=None)
+    assert losses["distortion"].iloc[-1] < losses["distortion"].iloc[0] - 100
+
+
+def test_floats_train_as_uint8_does(images, make_model):
+    kept = images[:500]
+    known = train(*make_model(), kept, training_steps=20)
+    for given in (kept / np.float32(255), tf.constant(kept), tf.constant(kept / 255)):
+        np.testing.assert_allclose(train(*make_model(), given, training_steps=20), known, rtol=1e-2)
+
+
+def test_one_image_in_a_batch_of_one_trains(images, make_model):
+    losses = train(*make_model(latent_size=1, hidden_sizes=[]), images[:1], batch_size=1)
+    assert losses["distortion"].iloc[-1] < losses["distortion"].iloc[0] / 2
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_term_and_cause(images, make_model):
+    encoder, decoder, prior = make_model()
+    with pytest.raises(NonFiniteLossError) as caught:
+        train(encoder, decoder, prior, images, learning_rate=1e6, training_steps=100)
+    losses = caught.value.losses
+    bad = losses[~np.isfinite(losses[["rate", "distortion"]]).all(axis=1)]
+    assert bad.index.tolist() == [len(losses) - 1] and 2 <= len(losses) < 100
+    message = str(caught.value)
+    assert f"at step {len(losses)} " in message and "learning_rate below 1e+06" in message
+    assert "rate is" in message or "distortion is" in message
+
+
+def test_an_interrupt_keeps_the_rows_and_the_model(images, make_model):
+    encoder, decoder, prior = make_model()
+    train(encoder, decoder, prior, images, training_steps=1)
+    before = encoder.variables[0].numpy()
+    timer = threading.Timer(1.0, _thread.interrupt_main)
+    timer.start()
+    losses = train(encoder, decoder, prior, images, training_steps=1_000_000)
+    timer.join()
+    assert losses.attrs["interrupted"] and 0 < len(losses) < 1_000_000
+    assert (encoder.variables[0].numpy() != before).any()
+    again = train(encoder, decoder, prior, images, training_steps=2)
+    assert not again.attrs["interrupted"]
+    assert again["total"].iloc[0] < losses["total"].iloc[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be a positive integer, got 0"),
+        ({"batch_size": 10_001}, "batch_size must be at most the number of images, 10000"),
+        ({"beta": -0.1}, "beta must be a finite number, 0 or above, got -0.1"),
+        ({"beta": float("nan")}, "beta must be a finite number"),
+        ({"learning_rate": 0}, "learning_rate must be a finite number above 0, got 0"),
+        ({"learning_rate": "1e-3"}, "learning_rate must be a finite number above 0"),
+        ({"training_steps": 0}, "training_steps must be a positive integer, got 0"),
+        ({"training_steps": 10.0}, "training_steps must be a positive integer"),
+        ({"seed": -1}, "seed must be an integer from 0"),
+        ({"images": []}, "images must have the shape"),
+        ({"images": np.arange(10)}, r"images must have the shape \[N, H, W, C\], got \[10\]"),
+        ({"prior": standard_normal(4)}, "prior must have the latent size of q"),
+    ],
+)
+def test_bad_arguments_are_named(images, make_model, options, message):
+    encoder, decoder, prior = make_model()
+    arguments = {"prior": prior, "images": images} | options
+    with pytest.raises(ValueError, match=message):
+        train(encoder, decoder, arguments.pop("prior"), arguments.pop("images"), **arguments)
+
+
+def test_the_progress_bar_leaves_no_trace(images, make_model, capfd):
+    train(*make_model(), images, training_steps=3)
+    assert capfd.readouterr() == ("", "")
