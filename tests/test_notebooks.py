@@ -1,0 +1,176 @@
+"""Rules that every notebook follows, read from the files without running them."""
+
+import ast
+import base64
+import json
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "notebooks"
+PATHS = sorted(FOLDER.glob("*.ipynb"))
+NAMES = [path.stem for path in PATHS]
+HYPERPARAMETERS = {
+    "batch_size",
+    "beta",
+    "hidden_sizes",
+    "latent_size",
+    "learning_rate",
+    "training_steps",
+}
+
+sys.path.insert(0, str(FOLDER))
+from run import sources_digest  # noqa: E402
+
+
+@pytest.fixture(params=PATHS, ids=NAMES)
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def code_cells(notebook, tag=None):
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return [cell for cell in cells if tag is None or tag in cell.metadata.get("tags", [])]
+
+
+def outputs(notebook):
+    return [output for cell in code_cells(notebook) for output in cell.outputs]
+
+
+def prose(notebook):
+    return [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+
+
+def test_they_are_numbered_and_all_there():
+    assert [name[:3] for name in NAMES] == [f"{i:02}_" for i in range(1, len(NAMES) + 1)]
+    assert len(NAMES) >= 6
+
+
+def test_the_frame(notebook):
+    """Title with what you'll do, setup, hyperparameters, steps, exercises, reading."""
+    first = notebook.cells[0]
+    assert first.cell_type == "markdown" and first.source.startswith("# ")
+    for part in ("You'll do", "You'll learn", "You'll need", "Time"):
+        assert f"**{part}**" in first.source
+    assert len(code_cells(notebook, "setup")) == 1
+    assert len(code_cells(notebook, "parameters")) == 1
+    assert code_cells(notebook)[0] is code_cells(notebook, "setup")[0]
+    assert code_cells(notebook)[1] is code_cells(notebook, "parameters")[0]
+    headings = re.findall(r"^## (.*)", "\n".join(prose(notebook)), flags=re.MULTILINE)
+    assert headings[-2:] == ["On your own", "Further reading"]
+    assert sum("\n# " in "\n" + text for text in prose(notebook)) == 1
+
+
+def test_exercises_ask_for_a_prediction(notebook):
+    text = "\n".join(prose(notebook)).split("## On your own")[1].split("## Further reading")[0]
+    exercises = re.split(r"^\*\*\d+\. ", text, flags=re.MULTILINE)[1:]
+    assert 2 <= len(exercises) <= 4
+    for exercise in exercises:
+        for word in ("Predict", "Change", "Look at"):
+            assert f"**{word}**: " in exercise, exercise
+
+
+@pytest.mark.parametrize(("path", "following"), zip(PATHS, [*NAMES[1:], None], strict=True))
+def test_each_leads_to_the_next(path, following):
+    last = prose(nbformat.read(path, as_version=4))[-1]
+    assert (f"({following}.ipynb)" if following else "(../README.md)") in last
+
+
+def test_hyperparameters_are_plain_assignments_with_reasons(notebook):
+    source = code_cells(notebook, "parameters")[0].source
+    tree = ast.parse(source)
+    assert tree.body
+    lines = source.splitlines()
+    for node in tree.body:
+        assert isinstance(node, ast.Assign), ast.unparse(node)
+        ast.literal_eval(node.value)
+        commented = "#" in lines[node.end_lineno - 1] or "#" in lines[node.lineno - 2]
+        assert commented, f"{ast.unparse(node)} has no reason beside it"
+    names = {node.targets[0].id for node in tree.body}
+    assert len(names) == len(tree.body)
+    if any("train(" in cell.source for cell in code_cells(notebook)):
+        assert names >= {"latent_size", "training_steps"} or "latent_sizes" in names
+
+
+def test_claims_are_guarded(notebook):
+    guards = code_cells(notebook, "guard")
+    assert len(guards) >= 3
+    for cell in guards:
+        assert "check(" in cell.source and not cell.outputs
+    for cell in code_cells(notebook):
+        assert ("check(" in cell.source) <= (cell in guards)
+
+
+def test_outputs_are_of_one_run_of_these_cells(notebook):
+    counts = [cell.execution_count for cell in code_cells(notebook)]
+    assert counts == list(range(1, len(counts) + 1))
+    assert notebook.metadata["outputs_of"] == sources_digest(notebook)
+
+
+def test_outputs_are_clean(notebook):
+    for output in outputs(notebook):
+        assert output.output_type != "error"
+        assert output.get("name") != "stderr", output.text
+        assert output.get("data") != {}
+        assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
+
+
+def test_no_place_of_a_machine_is_named(notebook):
+    text = json.dumps([outputs(notebook), [cell.source for cell in notebook.cells]])
+    text = re.sub(r'"image/png": "[^"]*"', "", text)
+    found = re.search(r"/(home|root|tmp|Users|work|content)/|\bC:\\|0x[0-9a-f]{6,}", text)
+    assert found is None, found
+    assert "filterwarnings" not in text and "simplefilter" not in text
+
+
+def test_metadata_are_minimal(notebook):
+    assert notebook.metadata == {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+        "outputs_of": notebook.metadata["outputs_of"],
+    }
+    for cell in notebook.cells:
+        assert set(cell.metadata) <= {"tags"}
+        assert set(cell.metadata.get("tags", [])) <= {"setup", "parameters", "guard"}
+    ids = [cell.id for cell in notebook.cells]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch(r"[a-z0-9-]+", identifier) for identifier in ids)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=NAMES)
+def test_files_are_small(path):
+    assert path.stat().st_size < 2_000_000
+    for output in outputs(nbformat.read(path, as_version=4)):
+        for kind, data in output.get("data", {}).items():
+            if kind.startswith("image/"):
+                assert len(base64.b64decode(data)) < 150_000
+
+
+def test_tex_renders_on_github_and_in_jupyter_alike(notebook):
+    for text in prose(notebook):
+        math = re.findall(r"\$\$.*?\$\$|\$[^$\n]+\$", text, flags=re.DOTALL)
+        assert text.count("$$") % 2 == 0
+        for formula in math:
+            for macro in (r"\|", r"\label", r"\operatorname*", r"\begin{align}", r"\bm"):
+                assert macro not in formula, formula
+
+
+def files_with_links():
+    return [*PATHS, ROOT / "README.md"]
+
+
+@pytest.mark.parametrize("path", files_with_links(), ids=lambda path: path.stem)
+def test_local_links_resolve(path):
+    if path.suffix == ".ipynb":
+        text = "\n".join(prose(nbformat.read(path, as_version=4)))
+    else:
+        text = path.read_text()
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    assert links
+    for link in links:
+        if not re.match(r"https?://|#", link):
+            assert (path.parent / link.split("#")[0]).exists(), link
