@@ -24,7 +24,7 @@ HYPERPARAMETERS = {
 }
 
 sys.path.insert(0, str(FOLDER))
-from run import sources_digest  # noqa: E402
+from run import sources_digest
 
 
 @pytest.fixture(params=PATHS, ids=NAMES)

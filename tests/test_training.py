@@ -3,11 +3,13 @@ import gc
 import threading
 import weakref
 
+import nbformat
 import numpy as np
 import pytest
 import sonnet as snt
 import tensorflow as tf
 import tensorflow_probability as tfp
+from nbclient import NotebookClient
 
 from vae_helpers import training
 from vae_helpers.data import to_float
@@ -188,6 +190,11 @@ def test_a_loss_that_is_not_finite_stops_with_step_term_and_cause(images, make_m
     assert "rate is" in message or "distortion is" in message
 
 
+def test_a_total_that_overflows_is_named(images, make_model):
+    with pytest.raises(NonFiniteLossError, match=r"the total .* at step 1 .* beta below 1e\+38"):
+        train(*make_model(), images, beta=1e38, training_steps=3)
+
+
 def test_an_interrupt_keeps_the_rows_and_the_model(images, make_model):
     encoder, decoder, prior = make_model()
     train(encoder, decoder, prior, images, training_steps=1)
@@ -230,3 +237,22 @@ def test_bad_arguments_are_named(images, make_model, options, message):
 def test_the_progress_bar_leaves_no_trace(images, make_model, capfd):
     train(*make_model(), images, training_steps=3)
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_progress_bar_leaves_no_trace_in_a_notebook():
+    """Not even TensorFlow's log: the outputs of this cell are one line, and an empty display."""
+    source = """
+from vae_helpers.training import progress_bar
+import tensorflow as tf
+print(float(tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(1.0))))
+with progress_bar(3) as bar:
+    shown = bar.fp._handle
+    for _ in range(3):
+        bar.update()
+        bar.refresh()
+"""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    NotebookClient(notebook, kernel_name="python3", timeout=60).execute()
+    printed, display = notebook.cells[0].outputs
+    assert (printed.name, printed.text) == ("stdout", "2.0\n")
+    assert (display.output_type, display.data) == ("display_data", {})

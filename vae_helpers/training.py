@@ -101,9 +101,8 @@ def train(
     latent_size = _check_model(encoder, decoder, prior, images[:1])
     batch_shape = [STEPS_PER_CALL, batch_size, *images.shape[1:]]
     steps = _compiled_steps(encoder, decoder, prior, tf.TensorSpec(batch_shape, images.dtype))
-    terms = np.zeros([training_steps, 2], np.float32)  # rate and distortion
-    finished = 0
-    finite = True
+    terms = [np.empty([0, 2], np.float32)]  # rates and distortions
+    finished, finite = 0, True
     batches = batch_indices(len(images), batch_size, seed)
     with steps.lock, progress_bar(training_steps, progress) as bar:
         steps.start(encoder, decoder, learning_rate)
@@ -114,20 +113,20 @@ def train(
                 for i in range(count):
                     x[i] = images[next(batches)]
                 numbers = map(tf.constant, (finished, count, seed, beta))
-                done, chunk = steps.run(prior, tf.constant(x), *numbers)
-                chunk = chunk.numpy()[: int(done)]
-                terms[finished : finished + len(chunk)] = chunk
-                finished += len(chunk)
-                finite = bool(np.isfinite(chunk[-1]).all())
-                bar.update(len(chunk))
-                bar.set_postfix_str("rate {:.1f}, distortion {:.1f} nats".format(*chunk[-1]))
+                done, finite, chunk = (
+                    t.numpy() for t in steps.run(prior, tf.constant(x), *numbers)
+                )
+                terms.append(chunk[:done])
+                finished += done
+                bar.update(done)
+                bar.set_postfix_str("rate {:.1f}, distortion {:.1f} nats".format(*terms[-1][-1]))
         except KeyboardInterrupt:
             pass  # the rows so far are the answer
         finally:
             steps.finish(encoder, decoder)
 
-    losses = _losses(terms[:finished], beta, images[0].size, latent_size)
-    losses.attrs["interrupted"] = finite and finished < training_steps
+    losses = _losses(np.concatenate(terms), beta, images[0].size, latent_size)
+    losses.attrs["interrupted"] = bool(finite and finished < training_steps)
     if not finite:
         raise NonFiniteLossError(_diagnosis(losses.iloc[-1], learning_rate, beta), losses)
     return losses
@@ -185,8 +184,11 @@ class _CompiledSteps:
     def finish(self, encoder: snt.Module, decoder: snt.Module) -> None:
         _copy_variables((self.encoder, self.decoder), (encoder, decoder))
 
-    def _step(self, prior, x, seed, beta) -> tf.Tensor:
-        """Takes one step on the batch x, unless its loss is not finite; returns [rate, distortion]."""
+    def _step(self, prior, x, seed, beta) -> tuple[tf.Tensor, tf.Tensor]:
+        """Takes one step on the batch x, unless its loss is not finite.
+
+        Returns whether it is, and [rate, distortion] averaged over the batch.
+        """
         with tf.GradientTape() as tape:
             # Encode & decode to create the output distribution.
             q = self.encoder(x)
@@ -199,28 +201,26 @@ class _CompiledSteps:
                 *terms, beta=beta, num_pixels=num_pixels, latent_size=latent_size
             )
         gradients = tape.gradient(loss, self.weights)
-        tf.cond(
-            tf.math.is_finite(loss),
-            lambda: self.optimizer.apply(gradients, self.weights),
-            lambda: None,
-        )
-        return tf.stack(terms)
+        finite = tf.math.is_finite(loss)
+        tf.cond(finite, lambda: self.optimizer.apply(gradients, self.weights), lambda: None)
+        return finite, tf.stack(terms)
 
-    def _steps(self, prior, x, first, count, seed, beta) -> tuple[tf.Tensor, tf.Tensor]:
+    def _steps(self, prior, x, first, count, seed, beta) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Takes `count` steps on the batches x [S, B, H, W, C], fewer if a loss is not finite.
 
-        Returns how many, and their rates and distortions [S, 2], in nats per image.
+        Returns how many, whether the last loss was finite, and rates and
+        distortions [S, 2] in nats per image.
         """
 
         def body(i, finite, terms):
-            term = self._step(prior, x[i], tf.stack([seed, first + i]), beta)
-            return i + 1, tf.reduce_all(tf.math.is_finite(term)), terms.write(i, term)
+            finite, term = self._step(prior, x[i], tf.stack([seed, first + i]), beta)
+            return i + 1, finite, terms.write(i, term)
 
         terms = tf.TensorArray(tf.float32, size=STEPS_PER_CALL, element_shape=[2])
-        i, _, terms = tf.while_loop(
+        i, finite, terms = tf.while_loop(
             lambda i, finite, terms: finite & (i < count), body, (0, True, terms)
         )
-        return i, terms.stack()
+        return i, finite, terms.stack()
 
 
 def _compiled_steps(encoder, decoder, prior, batches: tf.TensorSpec) -> _CompiledSteps:
@@ -275,7 +275,8 @@ def _losses(terms: np.ndarray, beta: float, num_pixels: int, latent_size: int) -
 
 
 def _diagnosis(row: pd.Series, learning_rate: float, beta: float) -> str:
-    term = "rate" if not np.isfinite(row["rate"]) else "distortion"
+    terms = ["rate", "distortion", "total"]
+    term = next((t for t in terms if not np.isfinite(row[t])), "total")
     return (
         f"the {term} is {row[term]} at step {row['step']:.0f} (rate {row['rate']:g}, distortion "
         f"{row['distortion']:g} nats). The likely cause is a step size that threw the weights "
