@@ -71,7 +71,7 @@ def plot_reconstructions(rows: Mapping[str, Any]) -> plt.Figure:
     figure, axes = plt.subplots(len(strips), 1, figsize=(7, height), squeeze=False)
     for axis, (label, strip) in zip(axes.flat, strips.items(), strict=True):
         high = 255 if strip.dtype == np.uint8 else 1
-        axis.imshow(strip, cmap="viridis", vmin=0, vmax=high)
+        axis.imshow(strip, cmap="viridis", vmin=0, vmax=high, interpolation="nearest")
         axis.set(xticks=[], yticks=[])
         axis.set_ylabel(label, rotation=0, ha="right", va="center")
         axis.spines[:].set_visible(False)
@@ -94,7 +94,7 @@ def plot_tiles(image: Any, *, title: str = "", x: str = "", y: str = "") -> plt.
     width = 6.5
     height = np.clip(width * image.shape[0] / image.shape[1], 0.6, 8) + 0.6
     figure, axis = plt.subplots(figsize=(width, height))
-    axis.imshow(image, cmap="viridis", vmin=0, vmax=1)
+    axis.imshow(image, cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
     axis.set(xticks=[], yticks=[], title=title, xlabel=x, ylabel=y)
     axis.spines[:].set_visible(False)
     figure.tight_layout()
