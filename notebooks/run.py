@@ -4,6 +4,7 @@
 """
 
 import argparse
+import base64
 import hashlib
 import json
 import re
@@ -74,6 +75,8 @@ def main() -> int:
         print(f"{time.perf_counter() - start:4.0f} s", flush=True)
         if options.in_place:
             _write(path, nbformat.writes(notebook))
+            if path.stem == "05_traversals":
+                _write_picture(notebook, "manifold", path.with_name("manifold.png"))
         else:
             options.to.mkdir(parents=True, exist_ok=True)
             _write(options.to / path.name, nbformat.writes(notebook))
@@ -84,11 +87,20 @@ def main() -> int:
     return 0
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, content: str | bytes) -> None:
     """Writes whole or not at all."""
+    if isinstance(content, str):
+        content = (content.rstrip("\n") + "\n").encode()
     draft = path.with_name(path.name + ".part")
-    draft.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
+    draft.write_bytes(content)
     draft.replace(path)
+
+
+def _write_picture(notebook: nbformat.NotebookNode, cell_id: str, path: Path) -> None:
+    """Keeps a cell's figure as a file, for the README."""
+    cell = next(cell for cell in notebook.cells if cell.id == cell_id)
+    figure = next(o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {}))
+    _write(path, base64.b64decode(figure))
 
 
 if __name__ == "__main__":

@@ -74,7 +74,9 @@ def test_exercises_ask_for_a_prediction(notebook):
             assert f"**{word}**: " in exercise, exercise
 
 
-@pytest.mark.parametrize(("path", "following"), zip(PATHS, [*NAMES[1:], None], strict=True))
+@pytest.mark.parametrize(
+    ("path", "following"), list(zip(PATHS, [*NAMES[1:], None], strict=True)), ids=NAMES
+)
 def test_each_leads_to_the_next(path, following):
     last = prose(nbformat.read(path, as_version=4))[-1]
     assert (f"({following}.ipynb)" if following else "(../README.md)") in last
@@ -86,7 +88,7 @@ def test_hyperparameters_are_plain_assignments_with_reasons(notebook):
     assert tree.body
     lines = source.splitlines()
     for node in tree.body:
-        assert isinstance(node, ast.Assign), ast.unparse(node)
+        assert isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name), node
         ast.literal_eval(node.value)
         commented = "#" in lines[node.end_lineno - 1] or "#" in lines[node.lineno - 2]
         assert commented, f"{ast.unparse(node)} has no reason beside it"

@@ -91,7 +91,7 @@ def plot_tiles(image: Any, *, title: str = "", x: str = "", y: str = "") -> plt.
         A figure; as the last line of a cell it is shown.
     """
     image = np.asarray(image)
-    width = 6.5
+    width = 6.0
     height = np.clip(width * image.shape[0] / image.shape[1], 0.6, 8) + 0.6
     figure, axis = plt.subplots(figsize=(width, height))
     axis.imshow(image, cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
