@@ -1,9 +1,7 @@
-import _thread
-import threading
-
 import numpy as np
 import pytest
 
+from vae_helpers import experiments
 from vae_helpers.evaluation import evaluate
 from vae_helpers.experiments import sweep
 from vae_helpers.training import train
@@ -26,13 +24,28 @@ def test_each_configuration_is_a_row_with_its_held_out_numbers(images, make_mode
 
 
 def test_an_interrupt_keeps_the_finished_rows(images):
-    configurations = [SMALL, SMALL | {"training_steps": 1_000_000}, SMALL]
-    sweep([SMALL], images, images[:100])  # compiles
-    timer = threading.Timer(2.0, _thread.interrupt_main)
-    timer.start()
-    table = sweep(configurations, images, images[:100])
-    timer.join()
-    assert table["training_steps"].tolist() == [30]
+    calls = []
+
+    def measure(*_):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return {}
+
+    configurations = [SMALL | {"seed": seed} for seed in range(4)]
+    table = sweep(configurations, images, images[:100], measure=measure)
+    assert table["seed"].tolist() == [0, 1] and len(calls) == 3
+
+
+def test_an_interrupt_of_a_training_ends_the_sweep(images, monkeypatch):
+    def interrupted(*arguments, seed, **options):
+        losses = train(*arguments, seed=seed, **options)
+        losses.attrs["interrupted"] = seed == 1
+        return losses
+
+    monkeypatch.setattr(experiments, "train", interrupted)
+    table = sweep([SMALL | {"seed": seed} for seed in range(3)], images, images[:100])
+    assert table["seed"].tolist() == [0]
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def train(
     batch_shape = [STEPS_PER_CALL, batch_size, *images.shape[1:]]
     steps = _compiled_steps(encoder, decoder, prior, tf.TensorSpec(batch_shape, images.dtype))
     terms = [np.empty([0, 2], np.float32)]  # rates and distortions
-    finished, finite = 0, True
+    finished, finite, interrupted = 0, True, False
     batches = batch_indices(len(images), batch_size, seed)
     with steps.lock, progress_bar(training_steps, progress) as bar:
         steps.start(encoder, decoder, learning_rate)
@@ -121,12 +121,12 @@ def train(
                 bar.update(done)
                 bar.set_postfix_str("rate {:.1f}, distortion {:.1f} nats".format(*terms[-1][-1]))
         except KeyboardInterrupt:
-            pass  # the rows so far are the answer
+            interrupted = True  # the rows so far are the answer
         finally:
             steps.finish(encoder, decoder)
 
     losses = _losses(np.concatenate(terms), beta, images[0].size, latent_size)
-    losses.attrs["interrupted"] = bool(finite and finished < training_steps)
+    losses.attrs["interrupted"] = interrupted
     if not finite:
         raise NonFiniteLossError(_diagnosis(losses.iloc[-1], learning_rate, beta), losses)
     return losses
