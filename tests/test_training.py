@@ -2,6 +2,7 @@ import _thread
 import contextlib
 import gc
 import itertools
+import signal
 import threading
 import weakref
 
@@ -218,11 +219,14 @@ def test_an_interrupt_keeps_the_rows_and_the_model(images, make_model, monkeypat
 
 def test_a_real_interrupt_stops_training(images, make_model):
     model = make_model()
+    # A process that a shell starts in the background ignores interrupts.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     train(*model, images, training_steps=1)
     timer = threading.Timer(3.0, _thread.interrupt_main)
     timer.start()
     losses = train(*model, images, training_steps=100_000)
     timer.join()
+    signal.signal(signal.SIGINT, handler)
     assert losses.attrs["interrupted"] and len(losses) < 100_000
 
 
