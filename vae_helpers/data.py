@@ -28,7 +28,7 @@ def load_images(name: str = "mnist", split: str = "train") -> tuple[np.ndarray, 
         split: a TFDS split, e.g. "train", "test", "train+test" or "train[:1000]".
 
     Returns:
-        images: uint8 [N, H, W, C], grey levels or colors from 0 to 255.
+        images: uint8 [N, H, W, C], gray levels or colors from 0 to 255.
         labels: int64 [N].
 
     Raises:
@@ -134,7 +134,7 @@ def to_float(images: Any, name: str = "images") -> tf.Tensor:
 
 
 def binarize(images: Any, seed: int = 0) -> np.ndarray:
-    """Draws each pixel as a Bernoulli whose probability is its grey level.
+    """Draws each pixel as a Bernoulli whose probability is its gray level.
 
     Args:
         images: as `check_images` takes them, [N, H, W, C].
@@ -142,7 +142,7 @@ def binarize(images: Any, seed: int = 0) -> np.ndarray:
 
     Returns:
         uint8 [N, H, W, C], every pixel 0 or 255. For uint8 images the
-        probability is exactly grey / 255.
+        probability is exactly gray / 255.
 
     Raises:
         ValueError: as `check_images`, or for a seed that is no integer.

@@ -43,7 +43,7 @@ def distortion(p: tfd.Distribution, x: Any) -> tf.Tensor:
     """Computes -log p(x|z), summed over the pixels.
 
     Its mean over z ~ q(z|x) is the ELBO's first term with the sign changed. For
-    grey levels under a Bernoulli it is a cross-entropy, not a likelihood.
+    gray levels under a Bernoulli it is a cross-entropy, not a likelihood.
 
     Args:
         p: p(x|z) of N codes, batch shape [N, H, W, C].
