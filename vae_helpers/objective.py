@@ -58,6 +58,11 @@ def distortion(p: tfd.Distribution, x: Any) -> tf.Tensor:
     x = to_float(x, "x")
     if x.shape != p.batch_shape:
         raise ValueError(f"x must have the shape of p, {p.batch_shape}, got {x.shape}")
+    if isinstance(p, tfd.Bernoulli):
+        # The post's own expression: one softplus a pixel, where log_prob takes two.
+        return _sum_all_but_first(
+            tf.nn.sigmoid_cross_entropy_with_logits(labels=x, logits=p.logits_parameter())
+        )
     return -_sum_all_but_first(p.log_prob(x))
 
 

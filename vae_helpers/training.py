@@ -105,14 +105,14 @@ def train(
     finished, finite, interrupted = 0, True, False
     batches = batch_indices(len(images), batch_size, seed)
     with steps.lock, progress_bar(training_steps, progress) as bar:
-        steps.start(encoder, decoder, learning_rate)
+        steps.start(encoder, decoder)
         try:
             while finite and finished < training_steps:
                 count = min(STEPS_PER_CALL, training_steps - finished)
                 x = np.zeros(batch_shape, images.dtype)
                 for i in range(count):
                     x[i] = images[next(batches)]
-                numbers = map(tf.constant, (finished, count, seed, beta))
+                numbers = map(tf.constant, (finished, count, seed, beta, learning_rate))
                 done, finite, chunk = (
                     t.numpy() for t in steps.run(prior, tf.constant(x), *numbers)
                 )
@@ -164,27 +164,25 @@ class _CompiledSteps:
     ):
         self.encoder, self.decoder = encoder, decoder
         self.weights = encoder.trainable_variables + decoder.trainable_variables
-        self.learning_rate = tf.Variable(0.0, trainable=False)
-        self.optimizer = snt.optimizers.Adam(self.learning_rate)
+        self.optimizer = snt.optimizers.Adam()
         # Sonnet creates the moments at the first use, which must not be inside the program.
         self.optimizer.apply([tf.zeros_like(w) for w in self.weights], self.weights)
         integer, real = tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.float32)
         # AutoGraph is not needed, and warns of lambdas that it cannot read.
         self.run = tf.function(
             self._steps, jit_compile=True, autograph=False
-        ).get_concrete_function(prior, batches, integer, integer, integer, real)
+        ).get_concrete_function(prior, batches, integer, integer, integer, real, real)
         self.lock = threading.Lock()
 
-    def start(self, encoder: snt.Module, decoder: snt.Module, learning_rate: float) -> None:
+    def start(self, encoder: snt.Module, decoder: snt.Module) -> None:
         for variable in self.optimizer.variables:
             variable.assign(tf.zeros_like(variable))
-        self.learning_rate.assign(learning_rate)
         _copy_variables((encoder, decoder), (self.encoder, self.decoder))
 
     def finish(self, encoder: snt.Module, decoder: snt.Module) -> None:
         _copy_variables((self.encoder, self.decoder), (encoder, decoder))
 
-    def _step(self, prior, x, seed, beta) -> tuple[tf.Tensor, tf.Tensor]:
+    def _step(self, prior, x, seed, beta, learning_rate) -> tuple[tf.Tensor, tf.Tensor]:
         """Takes one step on the batch x, unless its loss is not finite.
 
         Returns whether it is, and [rate, distortion] averaged over the batch.
@@ -200,12 +198,18 @@ class _CompiledSteps:
             loss, _, _ = original_loss(
                 *terms, beta=beta, num_pixels=num_pixels, latent_size=latent_size
             )
-        gradients = tape.gradient(loss, self.weights)
         finite = tf.math.is_finite(loss)
-        tf.cond(finite, lambda: self.optimizer.apply(gradients, self.weights), lambda: None)
+        # Zeros instead of a branch, which XLA could not fuse with what is around it.
+        gradients = [
+            tf.where(finite, g, tf.zeros_like(g)) for g in tape.gradient(loss, self.weights)
+        ]
+        self.optimizer.learning_rate = tf.where(finite, learning_rate, 0.0)
+        self.optimizer.apply(gradients, self.weights)
         return finite, tf.stack(terms)
 
-    def _steps(self, prior, x, first, count, seed, beta) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def _steps(
+        self, prior, x, first, count, seed, beta, learning_rate
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Takes `count` steps on the batches x [S, B, H, W, C], fewer if a loss is not finite.
 
         Returns how many, whether the last loss was finite, and rates and
@@ -213,7 +217,9 @@ class _CompiledSteps:
         """
 
         def body(i, finite, terms):
-            finite, term = self._step(prior, x[i], tf.stack([seed, first + i]), beta)
+            finite, term = self._step(
+                prior, x[i], tf.stack([seed, first + i]), beta, learning_rate
+            )
             return i + 1, finite, terms.write(i, term)
 
         terms = tf.TensorArray(tf.float32, size=STEPS_PER_CALL, element_shape=[2])
