@@ -30,7 +30,7 @@ lab: $(SET_UP) ## open JupyterLab on the notebooks
 refresh: $(SET_UP) ## execute every notebook and store its outputs in place
 	VAE_STRICT=1 $(BIN)/python notebooks/run.py --in-place
 
-published: $(SET_UP) ## train over 20 seeds and write the table beside the published run
+published: $(SET_UP) ## train over 50 seeds and write the table beside the published run
 	$(BIN)/python tests/published_run.py > build/PUBLISHED_RUN.md
 	mv build/PUBLISHED_RUN.md tests/
 
