@@ -41,6 +41,13 @@ def test_the_distortion_is_the_summed_cross_entropy(images):
     np.testing.assert_allclose(distortion(bernoulli, images[:4]), known, rtol=1e-5)
 
 
+def test_the_distortion_of_certain_pixels_is_finite(images):
+    """Probabilities of exactly 0 and 1 have infinite logits."""
+    ink = images[:4] > 127
+    certain = tfd.Bernoulli(probs=ink.astype(np.float32))
+    np.testing.assert_array_equal(distortion(certain, 255 * ink.astype(np.uint8)), np.zeros(4))
+
+
 def test_the_original_loss_is_what_the_post_computes(images):
     encoder, decoder, prior = Encoder([16], 3), Decoder([16], [28, 28, 1]), standard_normal(3)
     x = tf.image.convert_image_dtype(images[:7], tf.float32)

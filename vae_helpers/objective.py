@@ -58,12 +58,12 @@ def distortion(p: tfd.Distribution, x: Any) -> tf.Tensor:
     x = to_float(x, "x")
     if x.shape != p.batch_shape:
         raise ValueError(f"x must have the shape of p, {p.batch_shape}, got {x.shape}")
-    if isinstance(p, tfd.Bernoulli):
+    if isinstance(p, tfd.Bernoulli) and p.logits is not None:
         # The post's own expression: one softplus a pixel, where log_prob takes two.
-        return _sum_all_but_first(
-            tf.nn.sigmoid_cross_entropy_with_logits(labels=x, logits=p.logits_parameter())
-        )
-    return -_sum_all_but_first(p.log_prob(x))
+        pixels = tf.nn.sigmoid_cross_entropy_with_logits(labels=x, logits=p.logits)
+    else:
+        pixels = -p.log_prob(x)
+    return _sum_all_but_first(pixels)
 
 
 def original_loss(
