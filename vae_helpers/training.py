@@ -217,9 +217,7 @@ class _CompiledSteps:
         """
 
         def body(i, finite, terms):
-            finite, term = self._step(
-                prior, x[i], tf.stack([seed, first + i]), beta, learning_rate
-            )
+            finite, term = self._step(prior, x[i], tf.stack([seed, first + i]), beta, learning_rate)
             return i + 1, finite, terms.write(i, term)
 
         terms = tf.TensorArray(tf.float32, size=STEPS_PER_CALL, element_shape=[2])
