@@ -7,25 +7,67 @@ SET_UP := .venv/.set-up
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lab refresh published lock clean
+.PHONY: help run rerun test check test-reruns test-colab test-binder test-oldest test-newest lab address \
+    refresh published lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 run: $(SET_UP) ## execute every notebook; copies and their HTML go to build/notebooks
 	$(BIN)/python notebooks/run.py --to build/notebooks
 
-test: check ## lint, unit tests and notebook rules, then every notebook under nbval
+rerun: $(SET_UP) ## execute one with other values: make rerun NOTEBOOK=05_traversals ARGS="-p latent_size 2"
+	@test -f "notebooks/$(NOTEBOOK).ipynb" || { echo "NOTEBOOK must be one of: $(notdir $(NOTEBOOKS:.ipynb=))"; exit 2; }
+	@mkdir -p build/reruns
+	$(BIN)/papermill --cwd notebooks $(ARGS) notebooks/$(NOTEBOOK).ipynb build/reruns/$(NOTEBOOK).ipynb
+	$(BIN)/jupyter nbconvert --log-level WARN --to html build/reruns/$(NOTEBOOK).ipynb
+	@echo "Open build/reruns/$(NOTEBOOK).html in a browser."
+
+test: check ## lint, unit tests and notebook rules, pages in a browser, then every notebook under nbval
 	VAE_STRICT=1 $(BIN)/python -m pytest -q -m slow tests
 	VAE_STRICT=1 $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env $(NOTEBOOKS)
 
 check: $(SET_UP) ## the fast part of the tests: lint, unit tests, notebook rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	VAE_STRICT=1 $(BIN)/python -m pytest -q -m "not slow" tests
+	VAE_STRICT=1 $(BIN)/python -m pytest -q -m "not slow and not weekly" tests
+
+test-reruns: $(SET_UP) ## every notebook with 60 sets of other values, some 15 min
+	$(BIN)/python -m pytest -q -m weekly tests/test_reruns.py
+
+test-binder: $(SET_UP) ## what Binder would build, in a virtual environment
+	$(BIN)/python -m pytest -q -m weekly tests/test_binder.py
+
+# Colab's Python, and the versions of its image.
+COLAB_PYTHON ?= python3.13
+test-colab: build/colab/.set-up ## every notebook in an environment like Colab's, from its setup cell on
+	build/colab/bin/python tests/colab.py
+
+build/colab/.set-up: tests/colab-2026-08-19.txt
+	@$(COLAB_PYTHON) -c 'import sys; sys.exit(None if sys.version_info[:2] == (3, 13) else "Colab has Python 3.13: make test-colab COLAB_PYTHON=python3.13, say")'
+	$(COLAB_PYTHON) -m venv --clear build/colab
+	build/colab/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	@touch $@
+
+test-oldest: $(SET_UP) ## the fast tests and three notebooks with the oldest versions that pyproject.toml admits
+	$(call test_in_fresh_environment,build/oldest,lowest-direct)
+
+test-newest: $(SET_UP) ## the same with the newest
+	$(call test_in_fresh_environment,build/newest,highest)
+
+define test_in_fresh_environment
+$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(1)
+$(BIN)/uv pip install --quiet --python $(1) --resolution $(2) --editable ".[dev]"
+$(1)/bin/python -m pytest -q -m "not slow and not weekly" tests
+$(1)/bin/python notebooks/run.py --to $(1)/notebooks \
+    notebooks/02_model.ipynb notebooks/03_training.ipynb notebooks/05_traversals.ipynb
+endef
 
 lab: $(SET_UP) ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
+
+address: ## make badges and setup cells point to your fork: make address REPO=me/my-fork
+	@$(PYTHON) notebooks/address.py "$(REPO)"
 
 refresh: $(SET_UP) ## execute every notebook and store its outputs in place
 	VAE_STRICT=1 $(BIN)/python notebooks/run.py --in-place

@@ -1,6 +1,7 @@
 """Executes notebooks, each from a fresh kernel, and says how long each took.
 
-`--to build` writes copies and their HTML there; `--in-place` refreshes what the files store.
+`--to build` writes copies and their HTML there; `--in-place` refreshes what the files store;
+`--memory` is how much each kernel may need at most.
 """
 
 import argparse
@@ -22,8 +23,9 @@ _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
-def execute(path: Path) -> nbformat.NotebookNode:
-    """Returns the notebook as a fresh kernel runs it, without what only this run explains."""
+def execute(path: Path) -> tuple[nbformat.NotebookNode, float]:
+    """Returns the notebook as a fresh kernel runs it, without what only this run explains,
+    and the kernel's peak memory in GB."""
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook,
@@ -32,8 +34,12 @@ def execute(path: Path) -> nbformat.NotebookNode:
         resources={"metadata": {"path": str(path.parent)}},
         record_timing=False,
         coalesce_streams=True,
+        extra_arguments=["--log-level=ERROR"],
     )
-    client.execute()
+    with client.setup_kernel():
+        for index, cell in enumerate(notebook.cells):
+            client.execute_cell(cell, index)
+        peak = _peak_memory(client.km.provisioner.pid)
     notebook.metadata = {
         "kernelspec": KERNELSPEC,
         "language_info": {"name": "python"},
@@ -46,12 +52,23 @@ def execute(path: Path) -> nbformat.NotebookNode:
             for output in cell.outputs:
                 if "text/plain" in output.get("data", {}):
                     output.data["text/plain"] = _ADDRESS.sub("", output.data["text/plain"])
-    return notebook
+    return notebook, peak
+
+
+def _peak_memory(pid: int) -> float:
+    """Returns the largest resident set of a process so far, NaN where /proc doesn't tell it."""
+    status = Path(f"/proc/{pid}/status")
+    peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    return int(peak[1]) / 1e6 if peak else float("nan")
 
 
 def sources_digest(notebook: nbformat.NotebookNode) -> str:
-    """Tells the code that outputs belong to from any other."""
-    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    """Tells the code that outputs belong to from any other; the setup cell makes none."""
+    sources = [
+        cell.source
+        for cell in notebook.cells
+        if cell.cell_type == "code" and "setup" not in cell.metadata.get("tags", [])
+    ]
     return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
 
 
@@ -60,6 +77,7 @@ def main() -> int:
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--to", type=Path, metavar="FOLDER")
     place.add_argument("--in-place", action="store_true")
+    parser.add_argument("--memory", type=float, metavar="GB", default=float("inf"))
     parser.add_argument("notebooks", type=Path, nargs="*")
     options = parser.parse_args()
     paths = options.notebooks or sorted(HERE.glob("[0-9]*.ipynb"))
@@ -68,11 +86,14 @@ def main() -> int:
         print(f"{path.name:30}", end="", flush=True)
         start = time.perf_counter()
         try:
-            notebook = execute(path)
+            notebook, peak = execute(path)
         except CellExecutionError as error:
             print(f"failed\n{error}", file=sys.stderr)
             return 1
-        print(f"{time.perf_counter() - start:4.0f} s", flush=True)
+        print(f"{time.perf_counter() - start:4.0f} s, {peak:.2f} GB at most", flush=True)
+        if peak > options.memory:
+            print(f"{path.name} needs more than {options.memory} GB", file=sys.stderr)
+            return 1
         if options.in_place:
             _write(path, nbformat.writes(notebook))
             if path.stem == "05_traversals":

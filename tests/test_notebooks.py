@@ -51,15 +51,16 @@ def test_they_are_numbered_and_all_there():
 
 
 def test_the_frame(notebook):
-    """Title with what you'll do, setup, hyperparameters, steps, exercises, reading."""
-    first = notebook.cells[0]
+    """Badges, title with what you'll do, setup, imports, hyperparameters, steps, exercises, reading."""
+    badges, first = notebook.cells[:2]
+    assert badges.cell_type == "markdown" and badges.source.startswith("[![Open in Colab]")
     assert first.cell_type == "markdown" and first.source.startswith("# ")
     for part in ("You'll do", "You'll learn", "You'll need", "Time"):
         assert f"**{part}**" in first.source
     assert len(code_cells(notebook, "setup")) == 1
     assert len(code_cells(notebook, "parameters")) == 1
     assert code_cells(notebook)[0] is code_cells(notebook, "setup")[0]
-    assert code_cells(notebook)[1] is code_cells(notebook, "parameters")[0]
+    assert code_cells(notebook)[2] is code_cells(notebook, "parameters")[0]
     headings = re.findall(r"^## (.*)", "\n".join(prose(notebook)), flags=re.MULTILINE)
     assert headings[-2:] == ["On your own", "Further reading"]
     assert sum("\n# " in "\n" + text for text in prose(notebook)) == 1
@@ -82,20 +83,50 @@ def test_each_leads_to_the_next(path, following):
     assert (f"({following}.ipynb)" if following else "(../README.md)") in last
 
 
-def test_hyperparameters_are_plain_assignments_with_reasons(notebook):
-    source = code_cells(notebook, "parameters")[0].source
-    tree = ast.parse(source)
-    assert tree.body
+def form_fields(source):
+    """Yields name, value, and what the form on Colab says of it, for each hyperparameter."""
     lines = source.splitlines()
-    for node in tree.body:
+    for node in ast.parse(source).body:
         assert isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name), node
-        ast.literal_eval(node.value)
-        commented = "#" in lines[node.end_lineno - 1] or "#" in lines[node.lineno - 2]
-        assert commented, f"{ast.unparse(node)} has no reason beside it"
-    names = {node.targets[0].id for node in tree.body}
-    assert len(names) == len(tree.body)
+        assert node.lineno == node.end_lineno
+        line, above = lines[node.lineno - 1], lines[node.lineno - 2]
+        field = re.search(r'  # @param (\[.*\] )?(\{type:"(\w+)".*\})$', line)
+        assert field, line
+        assert re.match(r"# @markdown \S", above), f"{line} has no reason above it"
+        choices, options, kind = field.groups()
+        yield node.targets[0].id, ast.literal_eval(node.value), choices, options, kind
+
+
+def test_hyperparameters_are_plain_assignments_and_a_form(notebook):
+    source = code_cells(notebook, "parameters")[0].source
+    assert source.startswith("# @title Hyperparameters\n")
+    fields = list(form_fields(source))
+    for name, value, choices, options, kind in fields:
+        if kind == "slider":
+            low, high, step = (
+                float(re.search(rf"{key}:([-\d.]+)", options)[1]) for key in ("min", "max", "step")
+            )
+            assert low <= value <= high and low < high, name
+            assert abs((value - low) / step - round((value - low) / step)) < 1e-6, name
+        elif kind in ("integer", "number"):
+            assert isinstance(value, int if kind == "integer" else int | float), name
+        else:
+            assert kind == "raw", name
+        if choices:
+            assert value in [
+                ast.literal_eval(choice) for choice in ast.literal_eval(choices.strip())
+            ]
+            assert "allow-input: true" in options
+    names = [name for name, *_ in fields]
+    assert len(set(names)) == len(names)
     if any("train(" in cell.source for cell in code_cells(notebook)):
-        assert names >= {"latent_size", "training_steps"} or "latent_sizes" in names
+        assert {"latent_size", "training_steps"} <= set(names) or "latent_sizes" in names
+        assert re.search(r"per 1,000|s a model", source), "what a training step costs"
+
+
+def test_pictures_in_prose_have_a_text(notebook):
+    for text in prose(notebook):
+        assert "![](" not in text and "<img" not in text
 
 
 def test_claims_are_guarded(notebook):

@@ -20,6 +20,14 @@ def test_the_figure_of_the_post_has_its_losses_and_axes():
         plot_losses(losses.drop(columns="kl"), beta=0.01)
 
 
+def test_the_losses_of_a_single_step_are_points(recwarn):
+    losses = pd.DataFrame({"step": [1], "total": [2.0], "kl": [3.0], "reconstruction": [1.0]})
+    figure = plot_losses(losses, beta=0.01).draw()
+    assert len(figure.axes[0].collections) > 0
+    assert not [w for w in recwarn if "plotnine" in str(w.filename)]
+    plt.close(figure)
+
+
 def test_reconstructions_are_drawn_in_labeled_rows_of_the_same_scale(images):
     figure = plot_reconstructions({"truth": images[:5], "model": images[:5] / 255})
     assert [axis.get_ylabel() for axis in figure.axes] == ["truth", "model"]

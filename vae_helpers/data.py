@@ -59,8 +59,14 @@ def load_images(name: str = "mnist", split: str = "train") -> tuple[np.ndarray, 
             f"split must be made of {sorted(builder.info.splits)}, e.g. 'train+test' or "
             f"'train[:1000]', got {split!r}"
         )
-    examples = tfds.load(name, split=split, data_dir=data_dir, download=False, batch_size=-1)
-    return examples["image"].numpy(), examples["label"].numpy()
+    examples = tfds.load(name, split=split, data_dir=data_dir, download=False)
+    images = np.empty([len(examples), *features["image"].shape], np.uint8)
+    labels = np.empty([len(examples)], np.int64)
+    # In batches: TensorFlow keeps the memory of its largest tensor to the end.
+    for i, batch in enumerate(examples.batch(1000).as_numpy_iterator()):
+        images[1000 * i : 1000 * (i + 1)] = batch["image"]
+        labels[1000 * i : 1000 * (i + 1)] = batch["label"]
+    return images, labels
 
 
 def _download(builder) -> None:

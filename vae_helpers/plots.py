@@ -33,7 +33,7 @@ def plot_losses(losses: pd.DataFrame, beta: float) -> gg.ggplot:
     table = losses[columns].melt(id_vars="step", var_name="loss")
     return (
         gg.ggplot(table, gg.aes(x="step", y="value", color="loss"))
-        + gg.geom_line()
+        + (gg.geom_line() if losses["step"].nunique() > 1 else gg.geom_point())
         + gg.scale_x_log10()
         + gg.scale_y_log10()
         + gg.scale_color_manual(OKABE_ITO)

@@ -1,0 +1,89 @@
+"""Runs the notebooks as Colab does, in an environment with its versions: `make test-colab`.
+
+Started by that environment's own Python. Each notebook begins in the image as it is, and its setup
+cell installs this repository, as it lies here, from the address that the cell names: git is told
+that the address is a local folder.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+IMAGE = ROOT / "tests" / "colab-2026-08-19.txt"
+REPO = "someone/vae-tutorial"
+MAY_MOVE = {"tensorflow-metadata"}  # the image's can't be imported beside its protobuf
+
+
+def pip(*arguments: str) -> str:
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def versions() -> dict[str, str]:
+    return {
+        re.sub(r"[-_.]+", "-", package["name"]).lower(): package["version"]
+        for package in json.loads(pip("list", "--format", "json"))
+    }
+
+
+def restore() -> dict[str, str]:
+    """Puts the environment back to the image, and returns its versions."""
+    image = {line.split("==")[0] for line in IMAGE.read_text().splitlines() if "==" in line}
+    if extra := sorted(set(versions()) - image):
+        pip("uninstall", "--quiet", "--yes", *extra)
+    pip("install", "--quiet", "--no-deps", "--requirement", str(IMAGE))
+    return versions()
+
+
+def published_copy(folder: Path) -> None:
+    """Makes a repository of the files here, with an address."""
+    git = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(git, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    address = [sys.executable, folder / "notebooks" / "address.py", REPO]
+    subprocess.run(address, check=True, stdout=subprocess.DEVNULL)
+    author = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
+    for command in (
+        ["init", "--quiet"],
+        ["add", "."],
+        [*author, "commit", "--quiet", "-m", "copy"],
+    ):
+        subprocess.run(["git", "-C", folder, *command], check=True)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "vae-tutorial"
+        published_copy(folder)
+        environment = os.environ | {
+            "COLAB_RELEASE_TAG": "release-colab-external",
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": f"url.{folder.as_uri()}.insteadOf",
+            "GIT_CONFIG_VALUE_0": f"https://github.com/{REPO}",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        }
+        environment.pop("PYTHONPATH", None)
+        for notebook in sorted(folder.glob("notebooks/[0-9]*.ipynb")):
+            before = restore()
+            command = [folder / "notebooks" / "run.py", "--to", ROOT / "build" / "colab-notebooks"]
+            command += ["--memory", "1.4", notebook]
+            subprocess.run([sys.executable, *command], check=True, env=environment)
+            after = versions()
+            moved = {name for name in before if after.get(name) != before[name]}
+            if not moved <= MAY_MOVE:
+                sys.exit(f"the setup cell of {notebook.name} moved {sorted(moved - MAY_MOVE)}")
+            added = ", ".join(sorted(set(after) - set(before)))
+            print(f"{'':30}it added {added}, and moved {', '.join(moved) or 'nothing'}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

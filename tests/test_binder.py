@@ -1,0 +1,78 @@
+"""What Binder builds from binder/: read from the Dockerfile, and followed without a container."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="repo2docker needs a Unix")
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    """The files of the repository as they lie here, without what git ignores."""
+    folder = tmp_path_factory.mktemp("checkout")
+    git = ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(git, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dockerfile(checkout) -> str:
+    command = [Path(sys.executable).parent / "jupyter-repo2docker", "--no-build", "--debug"]
+    command += ["--user-id", "1000", "--user-name", "jovyan", checkout]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def own_commands(dockerfile: str) -> list[str]:
+    """The commands that come from binder/, after the repository's files are there."""
+    lines = dockerfile[dockerfile.index("COPY --chown=1000:1000 src/ ${REPO_DIR}/") :]
+    return re.findall(r"^RUN (.*)$", lines, flags=re.MULTILINE)
+
+
+def test_the_dockerfile_has_a_python_in_range_and_our_steps(dockerfile):
+    assert re.search(r"environment-2epy-2d3-2e12", dockerfile)
+    assert own_commands(dockerfile) == [
+        '${KERNEL_PYTHON_PREFIX}/bin/pip install --no-cache-dir -r "binder/requirements.txt"',
+        "chmod +x binder/postBuild",
+        "./binder/postBuild",
+    ]
+
+
+def test_binder_installs_what_is_locked():
+    assert (ROOT / "binder/requirements.txt").read_text() == "-r ../requirements.txt\n"
+    assert os.access(ROOT / "binder" / "postBuild", os.X_OK)
+
+
+@pytest.mark.weekly
+def test_the_commands_make_an_environment_that_runs_a_notebook(checkout, dockerfile, tmp_path):
+    prefix, home = tmp_path / "prefix", tmp_path / "home"
+    home.mkdir()
+    subprocess.run([sys.executable, "-m", "venv", prefix], check=True)
+    environment = {
+        "KERNEL_PYTHON_PREFIX": str(prefix),
+        "HOME": str(home),
+        "PATH": f"{prefix / 'bin'}:/usr/bin:/bin",
+    }
+    # The index that pip uses on this machine.
+    keep = {k: v for k, v in os.environ.items() if k.startswith("PIP_")}
+    keep["XDG_CONFIG_HOME"] = str(Path("~/.config").expanduser())
+    for command in own_commands(dockerfile):
+        subprocess.run(command, shell=True, check=True, cwd=checkout, env=keep | environment)
+    assert list(home.glob(".cache/matplotlib/fontlist*.json"))  # warm
+    # From here on as a reader's session: neither the home nor the package can be written to.
+    for folder in (home, checkout / "vae_helpers"):
+        subprocess.run(["chmod", "-R", "a-w", folder], check=True)
+    run = ["python", "notebooks/run.py", "--to", tmp_path / "out", "--memory", "1.4"]
+    subprocess.run([*run, "notebooks/03_training.ipynb"], check=True, cwd=checkout, env=environment)
+    for folder in (home, checkout / "vae_helpers"):
+        subprocess.run(["chmod", "-R", "u+w", folder], check=True)

@@ -1,0 +1,74 @@
+"""Each notebook as a page in a browser: no script error, no TeX error, no missing image."""
+
+import shutil
+from pathlib import Path
+
+import jupyter_server_mathjax
+import pytest
+from nbconvert import HTMLExporter
+from playwright.sync_api import sync_playwright
+
+PATHS = sorted((Path(__file__).parent.parent / "notebooks").glob("**/[0-9]*.ipynb"))
+MATHJAX = Path(jupyter_server_mathjax.__file__).parent / "static"
+CDN = "https://cdn.example/mathjax/"
+# The package has MathJax with one of its fonts.
+FONT = """<script type="text/x-mathjax-config">MathJax.Hub.Config({"HTML-CSS": {
+    availableFonts: [], preferredFont: null, imageFont: null, webFont: "STIX-Web"}});</script>"""
+BADGE = '<svg xmlns="http://www.w3.org/2000/svg" width="90" height="20"/>'
+BADGES = ("https://colab.research.google.com/assets/", "https://mybinder.org/badge")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+WIDTHS = {"desktop": 1280, "phone": 390}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"no browser to look with: none of {', '.join(BROWSERS)} is on the path")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def serve(route) -> None:
+    """Answers what a page asks of the network: MathJax and badges from here, nothing else."""
+    url = route.request.url
+    path = MATHJAX / url.removeprefix(CDN).split("?")[0]
+    if url.startswith(CDN) and path.exists():
+        route.fulfill(path=path)
+    elif url.startswith(BADGES):
+        route.fulfill(body=BADGE, content_type="image/svg+xml")
+    elif "require" in url:  # nbconvert's loader of widgets, which no notebook has
+        route.fulfill(body="", content_type="text/javascript")
+    else:
+        route.abort()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS.keys())
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_a_page_shows_all_that_it_has(browser, tmp_path, path, width):
+    exporter = HTMLExporter(mathjax_url=f"{CDN}MathJax.js?config=TeX-AMS-MML_HTMLorMML-full,Safe")
+    text, _ = exporter.from_filename(path)
+    page_path = tmp_path / "page.html"
+    page_path.write_text(text.replace("<head>", "<head>" + FONT, 1), encoding="utf-8")
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    errors, lost = [], []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("requestfailed", lambda request: lost.append((request.resource_type, request.url)))
+    page.route("http*://**/*", serve)
+    page.goto(page_path.as_uri())
+    # MathJax is done when the queue that it works off comes to this call.
+    page.evaluate("() => new Promise(done => MathJax.Hub.Queue(done))")
+
+    assert errors == []
+    assert [url for kind, url in lost if kind != "font"] == []
+    assert page.locator(".MathJax_Error, .merror, .noError").count() == 0
+    assert page.locator(".MathJax").count() >= 5
+    broken = "images => images.filter(i => !i.complete || i.naturalWidth == 0).map(i => i.src)"
+    images = page.locator("img")
+    assert images.count() >= 3
+    assert images.evaluate_all(broken) == []
+    assert images.evaluate_all("images => images.filter(i => i.offsetWidth > innerWidth)") == []
+    page.close()
