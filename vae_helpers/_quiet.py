@@ -1,6 +1,6 @@
 """Loads TensorFlow without the start-up log that its native code prints.
 
-Imported before TensorFlow by each module that uses it. TensorFlow 2.21 prints
+Imported before TensorFlow by each module that uses it. TensorFlow prints
 some lines at import and at its first look for a GPU whatever
 TF_CPP_MIN_LOG_LEVEL says (tensorflow issue 100442), and Jupyter stores them in
 the notebook as errors. They are dropped here, by name; every other line that
@@ -19,6 +19,8 @@ _STARTUP_LOG = re.compile(
     rb"|oneDNN custom operations are on"
     rb"|Could not find cuda drivers"
     rb"|failed call to cuInit"
+    rb"|Unable to register cu\w+ factory"
+    rb"|computation placer already registered"
 )
 
 
