@@ -122,7 +122,7 @@ def test_the_bound_is_the_evidence_where_q_is_the_posterior():
         expected = tf.reduce_mean(tfd.Normal(w * z, s).log_prob(x))
         return float(expected - rate(q, prior)[0])
 
-    mean, scale = posterior
+    mean, scale = np.float32(posterior)
     assert elbo(mean, scale) == pytest.approx(float(evidence), abs=0.02)
     for other in np.float32([(mean + 0.3, scale), (mean, 2 * scale), (0.0, 1.0)]):
         gap = tfd.Normal(*other).kl_divergence(tfd.Normal(mean, scale))

@@ -117,7 +117,7 @@ def train(
                     t.numpy() for t in steps.run(prior, tf.constant(x), *numbers)
                 )
                 terms.append(chunk[:done])
-                finished += done
+                finished += int(done)
                 bar.update(done)
                 bar.set_postfix_str("rate {:.1f}, distortion {:.1f} nats".format(*terms[-1][-1]))
         except KeyboardInterrupt:
