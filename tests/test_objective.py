@@ -111,7 +111,7 @@ def test_bad_arguments_are_named(images):
 def test_the_bound_is_the_evidence_where_q_is_the_posterior():
     """A linear-Gaussian model: z ~ N(0, 1), x given z ~ N(w z, s²), all in closed form."""
     w, s, x = np.float32([1.5, 0.7, 0.9])
-    evidence = tfd.Normal(np.float32(0), np.sqrt(w**2 + s**2)).log_prob(x)
+    evidence = tfd.Normal(np.float32(0), np.float32(np.hypot(w, s))).log_prob(x)
     precision = 1 + (w / s) ** 2
     posterior = (w * x / s**2 / precision, 1 / np.sqrt(precision))
     prior = standard_normal(1)
