@@ -1,10 +1,10 @@
 """Loads TensorFlow without the start-up log that its native code prints.
 
 Imported before TensorFlow by each module that uses it. TensorFlow prints
-some lines at import and at its first look for a GPU whatever
-TF_CPP_MIN_LOG_LEVEL says (tensorflow issue 100442), and Jupyter stores them in
-the notebook as errors. They are dropped here, by name; every other line that
-appears meanwhile is passed on.
+some lines at import, at its first look for a GPU and, before 2.21, at the first
+use of XLA, whatever TF_CPP_MIN_LOG_LEVEL says (tensorflow issue 100442), and
+Jupyter stores them in the notebook as errors. They are provoked here, and dropped
+by name; every other line that appears meanwhile is passed on.
 """
 
 import os
@@ -21,6 +21,7 @@ _STARTUP_LOG = re.compile(
     rb"|failed call to cuInit"
     rb"|Unable to register cu\w+ factory"
     rb"|computation placer already registered"
+    rb"|XLA service 0x|StreamExecutor device|Compiled cluster using XLA"
 )
 
 
@@ -33,6 +34,7 @@ def _load() -> None:
             import tensorflow as tf
 
             tf.config.list_physical_devices()
+            tf.function(lambda: tf.zeros([]), jit_compile=True)()
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
