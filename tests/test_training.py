@@ -5,6 +5,7 @@ import itertools
 import signal
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
 import numpy as np
@@ -115,14 +116,61 @@ def test_a_trained_model_goes_on_from_its_weights(images, make_model):
     assert second["total"].iloc[0] < first["total"].iloc[0] - 0.2
 
 
-def test_numbers_do_not_recompile_and_models_of_a_size_share_a_program(images, make_model):
-    training._shared_steps.cache_clear()
+@pytest.fixture
+def compilations(monkeypatch):
+    """Lists what has been compiled, from no program on."""
+    training._idle_programs.cache_clear()
+    made = []
+
+    class Counted(training._CompiledSteps):
+        def __init__(self, *arguments):
+            made.append(arguments)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(training, "_CompiledSteps", Counted)
+    return made
+
+
+def test_numbers_do_not_recompile_and_models_of_a_size_share_a_program(
+    images, make_model, compilations
+):
     for beta, rate, steps, seed in [(0, 1e-3, 3, 0), (0.5, 1e-2, 70, 1), (2, 1e-4, 1, 2)]:
         options = {"beta": beta, "learning_rate": rate, "training_steps": steps, "seed": seed}
         train(*make_model(), images, **options)
-    assert training._shared_steps.cache_info().misses == 1
+    assert len(compilations) == 1
     train(*make_model(), images, batch_size=7, training_steps=1)
-    assert training._shared_steps.cache_info().misses == 2
+    assert len(compilations) == 2
+
+
+def test_trainings_side_by_side_give_the_numbers_of_one_alone(images, make_model, compilations):
+    def run(seed):
+        model = make_model()
+        losses = train(*model, images, training_steps=130, seed=seed)
+        return losses, [*model[0].variables, *model[1].variables]
+
+    with ThreadPoolExecutor(3) as threads:
+        together = list(threads.map(run, range(6)))
+    assert 1 <= len(compilations) <= 3
+    for seed, (losses, weights) in enumerate(together):
+        alone, known = run(seed)
+        assert losses.equals(alone)
+        for a, b in zip(weights, known, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_weight_that_the_loss_does_not_use_stays(images, make_model):
+    class Idle(snt.Module):
+        def __init__(self):
+            super().__init__()
+            self.idle, self.encoder = tf.Variable([3.0]), make_model()[0]
+
+        def __call__(self, x):
+            return self.encoder(x)
+
+    encoder, (_, decoder, prior) = Idle(), make_model()
+    losses = train(encoder, decoder, prior, images, training_steps=100)
+    assert losses["total"].iloc[-1] < 0.7 * losses["total"].iloc[0]
+    np.testing.assert_array_equal(encoder.idle, [3.0])
 
 
 def test_networks_of_another_make_are_trained_too(images, make_model):

@@ -153,10 +153,15 @@ def binarize(images: Any, seed: int = 0) -> np.ndarray:
     Raises:
         ValueError: as `check_images`, or for a seed that is no integer.
     """
-    images = check_images(images)
-    generator = np.random.default_rng(checks.integer("seed", seed))
+    return draw_pixels(check_images(images), np.random.default_rng(checks.integer("seed", seed)))
+
+
+def draw_pixels(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Draws as `binarize` does, from a generator that goes on; images [..., H, W, C]."""
     if images.dtype == np.uint8:
-        ink = generator.integers(0, 255, size=images.shape, dtype=np.uint8) < images
+        drawn = generator.integers(0, 255, size=images.shape, dtype=np.uint8)
     else:
-        ink = generator.random(images.shape, dtype=np.float32) < images
-    return np.where(ink, np.uint8(255), np.uint8(0))
+        drawn = generator.random(images.shape, dtype=np.float32)
+    ink = (drawn < images).view(np.uint8)
+    ink *= 255  # in place: these arrays are large
+    return ink

@@ -2,7 +2,9 @@
 
 import vae_helpers._quiet  # noqa: F401  # isort: skip  (before TensorFlow)
 
+import os
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import pandas as pd
@@ -15,7 +17,8 @@ from vae_helpers.training import progress_bar, train
 
 Measure = Callable[[snt.Module, snt.Module, tfd.Distribution], Mapping[str, Any]]
 
-_ARCHITECTURE = {"hidden_sizes", "latent_size"}
+_SIZES = {"hidden_sizes", "latent_size"}
+_LINK = {"scale_fn"}
 _TRAINING = {"batch_size", "beta", "learning_rate", "training_steps", "seed"}
 
 
@@ -29,60 +32,74 @@ def sweep(
 ) -> pd.DataFrame:
     """Trains one model for each configuration and scores it on held-out images.
 
-    Configurations of one architecture and batch size share one compiled program
-    (see `training.train`): put them next to one another.
+    Two threads work side by side, for one training cannot keep two cores busy. The
+    numbers are those of `train` alone. Configurations of one architecture and batch
+    size share a compiled program (see `training.train`), one for each thread that needs
+    it at the same time: order them so that neighbors differ in architecture.
 
     Args:
         configurations: hyperparameters by the names of the post; hidden_sizes
-            and latent_size are required, and `train` has defaults for
-            batch_size, beta, learning_rate, training_steps and seed.
+            and latent_size are required, and there are defaults for batch_size, beta,
+            learning_rate, training_steps, seed (see `train`) and scale_fn (see `Encoder`).
         images: to train on, [N, H, W, C].
         test_images: held out, [M, H, W, C].
-        measure: computes further columns from (encoder, decoder, prior).
+        measure: computes further columns from (encoder, decoder, prior), in the
+            thread that trained them.
         progress: whether to show a progress bar.
 
     Returns:
         One row a configuration: its hyperparameters; the held-out means `rate`,
         `distortion` and `elbo`, in nats per image; `active_units`, a number of
-        latents; and what `measure` returns. An interrupt returns the rows so far.
+        latents; and what `measure` returns. An interrupt waits for the models in
+        training and returns the rows that are finished.
 
     Raises:
         ValueError: if a configuration has an unknown or a missing name, or there
             are none; and as `train`, for a value out of its range.
+        NonFiniteLossError: as `train`.
     """
     configurations = [dict(configuration) for configuration in configurations]
     if not configurations:
         raise ValueError("configurations must hold at least one, got none")
     for configuration in configurations:
         names = set(configuration)
-        if not _ARCHITECTURE <= names <= _ARCHITECTURE | _TRAINING:
+        if not _SIZES <= names <= _SIZES | _LINK | _TRAINING:
             raise ValueError(
-                f"configurations must name {sorted(_ARCHITECTURE)} and may name "
-                f"{sorted(_TRAINING)}, got {sorted(names)}"
+                f"configurations must name {sorted(_SIZES)} and may name "
+                f"{sorted(_LINK | _TRAINING)}, got {sorted(names)}"
             )
     images, test_images = check_images(images), check_images(test_images, "test_images")
-    rows = []
-    with progress_bar(len(configurations), progress) as bar:
-        for configuration in configurations:
-            try:
-                row = _run(configuration, images, test_images, measure)
-            except KeyboardInterrupt:
-                break
-            rows.append(configuration | row)
-            bar.update()
-    return pd.DataFrame(rows)
+    with (
+        ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as executor,
+        progress_bar(len(configurations), progress) as bar,
+    ):
+        futures = [
+            executor.submit(_run, configuration, images, test_images, measure)
+            for configuration in configurations
+        ]
+        try:
+            for future in as_completed(futures):
+                future.result()
+                bar.update()
+        except KeyboardInterrupt:
+            pass  # the rows so far are the answer
+        finally:
+            executor.shutdown(cancel_futures=True)
+    rows = zip(configurations, futures, strict=True)
+    return pd.DataFrame(
+        [c | f.result() for c, f in rows if not f.cancelled() and f.exception() is None]
+    )
 
 
 def _run(configuration, images, test_images, measure) -> dict[str, Any]:
     """Trains and scores one model."""
     latent_size = configuration["latent_size"]
-    encoder = Encoder(configuration["hidden_sizes"], latent_size)
+    links = {name: configuration[name] for name in _LINK & set(configuration)}
+    encoder = Encoder(configuration["hidden_sizes"], latent_size, **links)
     decoder = Decoder(configuration["hidden_sizes"], images.shape[1:])
     prior = standard_normal(latent_size)
     options = {name: configuration[name] for name in _TRAINING & set(configuration)}
-    losses = train(encoder, decoder, prior, images, progress=False, **options)
-    if losses.attrs["interrupted"]:
-        raise KeyboardInterrupt
+    train(encoder, decoder, prior, images, progress=False, **options)
     row = evaluate(encoder, decoder, prior, test_images).mean().to_dict()
     row["active_units"] = int(active_units(encoder, test_images).sum())
     return row | dict(measure(encoder, decoder, prior) if measure else {})

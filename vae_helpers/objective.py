@@ -1,4 +1,4 @@
-"""The two terms of the ELBO, and the post's average of them.
+"""The two terms of the ELBO, the post's average of them, and the bound with several samples.
 
 ELBO(x) = E_q[log p(x|z)] - KL(q(z|x) || p(z)) = -distortion - rate (Kingma and
 Welling 2014, equation 3; rate and distortion as named by Alemi et al. 2018).
@@ -8,6 +8,7 @@ import vae_helpers._quiet  # noqa: F401  # isort: skip  (before TensorFlow)
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -64,6 +65,54 @@ def distortion(p: tfd.Distribution, x: Any) -> tf.Tensor:
     else:
         pixels = -p.log_prob(x)
     return _sum_all_but_first(pixels)
+
+
+def log_density(distribution: tfd.Distribution, z: tf.Tensor) -> tf.Tensor:
+    """Computes the log density of codes [..., L], summed over latents that are independent.
+
+    Args:
+        distribution: over codes: batch shape [..., L], or [...] with the event shape [L].
+        z: codes [..., L].
+
+    Returns:
+        [...], nats.
+    """
+    density = distribution.log_prob(z)
+    return density if distribution.event_shape.rank else tf.reduce_sum(density, axis=-1)
+
+
+def log_weight(
+    q: tfd.Distribution, prior: tfd.Distribution, distortion: tf.Tensor, z: tf.Tensor
+) -> tf.Tensor:
+    """Computes log w = log p(x|z) + log p(z) - log q(z|x), the log importance weight of a code.
+
+    The mean of w over z ~ q is the evidence p(x), that of log w the ELBO.
+
+    Args:
+        q: approximate posterior of N images, batch shape [N, L] (or [N]).
+        prior: p(z), batch shape [L] (or []).
+        distortion: -log p(x|z) of these codes, [..., N], nats.
+        z: codes [..., N, L].
+
+    Returns:
+        [..., N], nats.
+    """
+    return log_density(prior, z) - log_density(q, z) - distortion
+
+
+def importance_weighted_bound(log_weights: tf.Tensor) -> tf.Tensor:
+    """Computes log(1/k sum_i w_i), a bound of log p(x) that tightens with k.
+
+    Its expectation is the ELBO for k = 1 and grows to log p(x) with k (Burda et al.
+    2016, equation 8 and theorem 1).
+
+    Args:
+        log_weights: [k, N], nats, as `log_weight` computes them for k draws from q.
+
+    Returns:
+        [N], nats.
+    """
+    return tf.reduce_logsumexp(log_weights, axis=0) - np.log(log_weights.shape[0])
 
 
 def original_loss(

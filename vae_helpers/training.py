@@ -3,9 +3,10 @@
 import vae_helpers._quiet  # noqa: F401  # isort: skip  (before TensorFlow)
 
 import builtins
+import contextlib
 import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,24 @@ import tensorflow_probability as tfp
 from tqdm import tqdm
 
 from vae_helpers import checks
-from vae_helpers.data import check_images
+from vae_helpers.data import check_images, draw_pixels
 from vae_helpers.models import Decoder, Encoder, standard_normal
-from vae_helpers.objective import distortion, original_loss, rate
+from vae_helpers.objective import (
+    averaged_beta,
+    distortion,
+    importance_weighted_bound,
+    log_weight,
+    original_loss,
+    rate,
+)
 
 tfd = tfp.distributions
 
 STEPS_PER_CALL = 64
+
+_INITIALIZATION = threading.Lock()  # all threads draw weights from one generator
+_LENDING = threading.Lock()
+_COMPILATION = threading.Lock()  # one at a time: each takes 100 MB while it lasts
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -43,6 +55,8 @@ def train(
     beta: float = 0.01,
     learning_rate: float = 1e-3,
     training_steps: int = 1024,
+    num_samples: int = 1,
+    binarized: bool = False,
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -55,9 +69,12 @@ def train(
     `seed`, by way of `tf.random.set_seed`; one that has goes on from there. The
     same seed gives the same numbers, bit for bit.
 
+    With `num_samples` k > 1 it maximizes the importance-weighted bound of k draws
+    of z instead (Burda et al. 2016, equation 8), which is a bound at β = 1 alone.
+
     The steps run in an XLA program, compiled once for each architecture, batch
-    size and image type, in some 4 s; another model of the same sizes, another
-    β, learning rate, seed or number of steps reuses it.
+    size, image type and `num_samples`, in some 4 s; another model of the same
+    sizes, another β, learning rate, seed or number of steps reuses it.
 
     Args:
         encoder: maps images [B, H, W, C] to q(z|x), batch shape [B, L].
@@ -69,14 +86,19 @@ def train(
             averaged over pixels (see `objective.effective_beta`).
         learning_rate: Adam's step size.
         training_steps: number of steps.
+        num_samples: draws of z per image, k; above 1, the effective β must be 1.
+        binarized: whether to draw each pixel anew, as `data.binarize` does, each
+            time that a step takes its image.
         seed: of initial weights, shuffles and samples.
         progress: whether to show a progress bar.
 
     Returns:
         One row a step: `step` from 1; `total`, `kl` and `reconstruction` as the
         post names and averages them; `rate` and `distortion`, their sums in nats
-        per image. An interrupt returns the rows so far, with the weights after the
-        last of them, and sets `.attrs["interrupted"]`.
+        per image. With `num_samples` > 1 the last four are means over the draws,
+        and `total` is the negative bound in nats per pixel, which is at most their
+        sum. An interrupt returns the rows so far, with the weights after the last of
+        them, and sets `.attrs["interrupted"]`.
 
     Raises:
         ValueError: for an argument out of its range; nothing is changed.
@@ -93,18 +115,28 @@ def train(
     beta = checks.number("beta", beta)
     learning_rate = checks.number("learning_rate", learning_rate, positive=True)
     training_steps = checks.positive_integer("training_steps", training_steps)
+    num_samples = checks.positive_integer("num_samples", num_samples)
     seed = checks.integer("seed", seed)
 
-    # Sonnet's own property refuses to be asked before the first call.
-    if not any(tf.Module.variables.fget(module) for module in (encoder, decoder)):
-        tf.random.set_seed(seed)
-    latent_size = _check_model(encoder, decoder, prior, images[:1])
+    with _INITIALIZATION:
+        # Sonnet's own property refuses to be asked before the first call.
+        if not any(tf.Module.variables.fget(module) for module in (encoder, decoder)):
+            tf.random.set_seed(seed)
+        latent_size = _check_model(encoder, decoder, prior, images[:1])
+    one = averaged_beta(1.0, images[0].size, latent_size)
+    if num_samples > 1 and not np.isclose(beta, one):
+        raise ValueError(
+            f"beta must be {one:.8g}, an effective β of 1, with num_samples > 1, got {beta}"
+        )
     batch_shape = [STEPS_PER_CALL, batch_size, *images.shape[1:]]
-    steps = _compiled_steps(encoder, decoder, prior, tf.TensorSpec(batch_shape, images.dtype))
-    terms = [np.empty([0, 2], np.float32)]  # rates and distortions
+    batches_spec = tf.TensorSpec(batch_shape, np.uint8 if binarized else images.dtype)
+    program = compiled(_CompiledSteps, encoder, decoder, prior, batches_spec, num_samples)
+    # Rates, distortions and, with several samples, the bounds with the sign changed.
+    terms = [np.empty([0, 2 + (num_samples > 1)], np.float32)]
     finished, finite, interrupted = 0, True, False
     batches = batch_indices(len(images), batch_size, seed)
-    with steps.lock, progress_bar(training_steps, progress) as bar:
+    pixels = np.random.default_rng([seed, 1])
+    with program as steps, progress_bar(training_steps, progress) as bar:
         steps.start(encoder, decoder)
         try:
             while finite and finished < training_steps:
@@ -112,6 +144,8 @@ def train(
                 x = np.zeros(batch_shape, images.dtype)
                 for i in range(count):
                     x[i] = images[next(batches)]
+                if binarized:
+                    x = draw_pixels(x, pixels)
                 numbers = map(tf.constant, (finished, count, seed, beta, learning_rate))
                 done, finite, chunk = (
                     t.numpy() for t in steps.run(prior, tf.constant(x), *numbers)
@@ -161,50 +195,70 @@ class _CompiledSteps:
         decoder: snt.Module,
         prior: tfd.Distribution,
         batches: tf.TensorSpec,
+        num_samples: int,
     ):
         self.encoder, self.decoder = encoder, decoder
+        self.num_samples = num_samples
         self.weights = encoder.trainable_variables + decoder.trainable_variables
         self.optimizer = snt.optimizers.Adam()
         # Sonnet creates the moments at the first use, which must not be inside the program.
-        self.optimizer.apply([tf.zeros_like(w) for w in self.weights], self.weights)
+        # One long vector of them all: fewer operations to compile, and to keep in memory.
+        self.flat = tf.Variable(_flattened(self.weights))
+        self.optimizer.apply([tf.zeros_like(self.flat)], [self.flat])
         integer, real = tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.float32)
         # AutoGraph is not needed, and warns of lambdas that it cannot read.
         self.run = tf.function(
             self._steps, jit_compile=True, autograph=False
         ).get_concrete_function(prior, batches, integer, integer, integer, real, real)
-        self.lock = threading.Lock()
+        self.run(
+            prior, tf.zeros(batches.shape, batches.dtype), *map(tf.constant, (0, 0, 0, 0.0, 0.0))
+        )
 
     def start(self, encoder: snt.Module, decoder: snt.Module) -> None:
         for variable in self.optimizer.variables:
             variable.assign(tf.zeros_like(variable))
-        _copy_variables((encoder, decoder), (self.encoder, self.decoder))
+        copy_variables((encoder, decoder), (self.encoder, self.decoder))
+        self.flat.assign(_flattened(self.weights))
 
     def finish(self, encoder: snt.Module, decoder: snt.Module) -> None:
-        _copy_variables((self.encoder, self.decoder), (encoder, decoder))
+        copy_variables((self.encoder, self.decoder), (encoder, decoder))
 
     def _step(self, prior, x, seed, beta, learning_rate) -> tuple[tf.Tensor, tf.Tensor]:
         """Takes one step on the batch x, unless its loss is not finite.
 
-        Returns whether it is, and [rate, distortion] averaged over the batch.
+        Returns whether it is, and its terms (see `_losses`) averaged over the batch.
         """
+        num_pixels = x.shape[1:].num_elements()
         with tf.GradientTape() as tape:
             # Encode & decode to create the output distribution.
             q = self.encoder(x)
-            z = q.sample(seed=seed)
-            p = self.decoder(z)
-            # loss = -ELBO = KL(q(z|x) || p(z)) - log p(x|z), averaged as in the post
-            terms = [tf.reduce_mean(rate(q, prior)), tf.reduce_mean(distortion(p, x))]
-            num_pixels, latent_size = x.shape[1:].num_elements(), z.shape[-1]
-            loss, _, _ = original_loss(
-                *terms, beta=beta, num_pixels=num_pixels, latent_size=latent_size
-            )
+            if self.num_samples == 1:
+                z = q.sample(seed=seed)
+                p = self.decoder(z)
+                # loss = -ELBO = KL(q(z|x) || p(z)) - log p(x|z), averaged as in the post
+                terms = [tf.reduce_mean(rate(q, prior)), tf.reduce_mean(distortion(p, x))]
+                loss, _, _ = original_loss(
+                    *terms, beta=beta, num_pixels=num_pixels, latent_size=z.shape[-1]
+                )
+            else:
+                z = q.sample(self.num_samples, seed=seed)  # [k, B, L]
+                p = self.decoder(tf.reshape(z, [-1, z.shape[-1]]))
+                distortions = distortion(p, tf.tile(x, [self.num_samples, 1, 1, 1]))
+                distortions = tf.reshape(distortions, z.shape[:2])
+                bound = importance_weighted_bound(log_weight(q, prior, distortions, z))
+                terms = [rate(q, prior), distortions, -bound]
+                terms = [tf.reduce_mean(term) for term in terms]
+                loss = terms[-1] / num_pixels
         finite = tf.math.is_finite(loss)
         # Zeros instead of a branch, which XLA could not fuse with what is around it.
-        gradients = [
-            tf.where(finite, g, tf.zeros_like(g)) for g in tape.gradient(loss, self.weights)
-        ]
+        unused = tf.UnconnectedGradients.ZERO  # for a weight that the loss does not depend on
+        gradient = _flattened(tape.gradient(loss, self.weights, unconnected_gradients=unused))
+        gradient = tf.where(finite, gradient, tf.zeros_like(gradient))
         self.optimizer.learning_rate = tf.where(finite, learning_rate, 0.0)
-        self.optimizer.apply(gradients, self.weights)
+        self.optimizer.apply([gradient], [self.flat])
+        sizes = [w.shape.num_elements() for w in self.weights]
+        for weight, value in zip(self.weights, tf.split(self.flat, sizes), strict=True):
+            weight.assign(tf.reshape(value, weight.shape))
         return finite, tf.stack(terms)
 
     def _steps(
@@ -212,41 +266,84 @@ class _CompiledSteps:
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Takes `count` steps on the batches x [S, B, H, W, C], fewer if a loss is not finite.
 
-        Returns how many, whether the last loss was finite, and rates and
-        distortions [S, 2] in nats per image.
+        Returns how many, whether the last loss was finite, and the terms of each,
+        [S, 2 or 3] in nats per image.
         """
 
         def body(i, finite, terms):
             finite, term = self._step(prior, x[i], tf.stack([seed, first + i]), beta, learning_rate)
             return i + 1, finite, terms.write(i, term)
 
-        terms = tf.TensorArray(tf.float32, size=STEPS_PER_CALL, element_shape=[2])
+        num_terms = 2 if self.num_samples == 1 else 3
+        terms = tf.TensorArray(tf.float32, size=STEPS_PER_CALL, element_shape=[num_terms])
         i, finite, terms = tf.while_loop(
             lambda i, finite, terms: finite & (i < count), body, (0, True, terms)
         )
         return i, finite, terms.stack()
 
 
-def _compiled_steps(encoder, decoder, prior, batches: tf.TensorSpec) -> _CompiledSteps:
-    """Returns a program for these networks and batches, an earlier one if it fits."""
-    shareable = type(encoder) is Encoder and type(decoder) is Decoder and type(prior) is tfd.Normal
-    if not shareable:
-        return _CompiledSteps(encoder, decoder, prior, batches)
-    return _shared_steps(encoder.architecture, decoder.architecture, batches)
+def compiled(
+    make: Callable,
+    encoder: Any,
+    decoder: Any,
+    prior: Any,
+    images: tf.TensorSpec,
+    *options: Hashable,
+) -> contextlib.AbstractContextManager:
+    """Lends a program for these networks and images, one that was compiled before if it fits.
+
+    Models of the package's classes lend a program their weights, so that one serves all of
+    their architecture. Others have a program of their own.
+
+    Args:
+        make: compiles, called as make(encoder, decoder, prior, images, *options).
+        images: what the program takes, [..., H, W, C].
+    """
+    if (type(encoder), type(decoder), type(prior)) != (Encoder, Decoder, tfd.Normal):
+        return contextlib.nullcontext(make(encoder, decoder, prior, images, *options))
+    return _lent(make, encoder.architecture, decoder.architecture, images, *options)
 
 
-@functools.lru_cache(maxsize=8)
-def _shared_steps(encoder, decoder, batches: tf.TensorSpec) -> _CompiledSteps:
-    """Compiles for networks of its own, whose weights any model of these sizes can lend."""
+@contextlib.contextmanager
+def _lent(make: Callable, encoder, decoder, images: tf.TensorSpec, *options: Hashable) -> Iterator:
+    """Lends a program that no other thread runs now."""
+    idle = _idle_programs(make, encoder, decoder, images, *options)
+    with _LENDING:
+        program = idle.pop() if idle else None
+    if program is None:
+        networks = _own_networks(encoder, decoder, images.shape[-3:])
+        with _COMPILATION:
+            program = make(*networks, images, *options)
+    try:
+        yield program
+    finally:
+        idle.append(program)
+
+
+@functools.lru_cache(maxsize=16)
+def _idle_programs(*key: Hashable) -> list:
+    """Keeps the programs of one kind between their uses."""
+    return []
+
+
+def _own_networks(encoder, decoder, image_shape) -> tuple[Encoder, Decoder, tfd.Normal]:
+    """Makes networks of two architectures for a program."""
     hidden_sizes, latent_size, activation, scale_fn = encoder
     own_encoder = Encoder(hidden_sizes, latent_size, activation=activation, scale_fn=scale_fn)
     hidden_sizes, output_shape, activation, likelihood = decoder
     own_decoder = Decoder(hidden_sizes, output_shape, activation=activation, likelihood=likelihood)
-    own_decoder(own_encoder(np.zeros(batches.shape[1:], np.uint8)).loc)
-    return _CompiledSteps(own_encoder, own_decoder, standard_normal(latent_size), batches)
+    with _INITIALIZATION:
+        own_decoder(own_encoder(np.zeros([1, *image_shape], np.uint8)).loc)
+    return own_encoder, own_decoder, standard_normal(latent_size)
 
 
-def _copy_variables(source: Any, target: Any) -> None:
+def _flattened(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Lays tensors end to end, [the number of all their elements]."""
+    return tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0)
+
+
+def copy_variables(source: Any, target: Any) -> None:
+    """Copies the weights of modules to others of the same sizes."""
     for a, b in zip(source, target, strict=True):
         for mine, yours in zip(a.variables, b.variables, strict=True):
             yours.assign(mine)
@@ -262,10 +359,13 @@ def _check_model(encoder, decoder, prior, image) -> int:
 
 
 def _losses(terms: np.ndarray, beta: float, num_pixels: int, latent_size: int) -> pd.DataFrame:
-    rates, distortions = terms.astype(np.float64).T
+    """Makes the table of `train` from rate, distortion and, with several samples, -bound."""
+    rates, distortions, *bounds = terms.astype(np.float64).T
     total, kl, reconstruction = original_loss(
         rates, distortions, beta=beta, num_pixels=num_pixels, latent_size=latent_size
     )
+    if bounds:
+        total = bounds[0] / num_pixels
     return pd.DataFrame(
         {
             "step": np.arange(1, len(terms) + 1),
