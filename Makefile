@@ -8,7 +8,7 @@ NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 
 .DEFAULT_GOAL := help
 .PHONY: help run rerun test check test-reruns test-colab test-binder test-oldest test-newest lab address \
-    refresh published lock clean
+    refresh published likelihood lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -41,7 +41,7 @@ test-binder: $(SET_UP) ## what Binder would build, in a virtual environment
 # Colab's Python, and the versions of its image.
 COLAB_PYTHON ?= python3.13
 test-colab: build/colab/.set-up ## every notebook in an environment like Colab's, from its setup cell on
-	build/colab/bin/python tests/colab.py
+	build/colab/bin/python tests/colab.py $(OPTIONS)
 
 build/colab/.set-up: tests/colab-2026-08-19.txt
 	@$(COLAB_PYTHON) -c 'import sys; sys.exit(None if sys.version_info[:2] == (3, 13) else "Colab has Python 3.13: make test-colab COLAB_PYTHON=python3.13, say")'
@@ -70,11 +70,14 @@ address: ## make badges and setup cells point to your fork: make address REPO=me
 	@$(PYTHON) notebooks/address.py "$(REPO)"
 
 refresh: $(SET_UP) ## execute every notebook and store its outputs in place
-	VAE_STRICT=1 $(BIN)/python notebooks/run.py --in-place --memory 1.4
+	VAE_STRICT=1 $(BIN)/python notebooks/run.py --in-place --memory 1.5
 
 published: $(SET_UP) ## train over 50 seeds and write the table beside the published run
 	$(BIN)/python tests/published_run.py > build/PUBLISHED_RUN.md
 	mv build/PUBLISHED_RUN.md tests/
+
+likelihood: $(SET_UP) ## train as Burda et al. did, for hours; interrupt and resume at will
+	$(BIN)/python notebooks/likelihood.py
 
 lock: $(SET_UP) ## compile requirements.txt anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
