@@ -110,6 +110,8 @@ def test_hyperparameters_are_plain_assignments_and_a_form(notebook):
             assert abs((value - low) / step - round((value - low) / step)) < 1e-6, name
         elif kind in ("integer", "number"):
             assert isinstance(value, int if kind == "integer" else int | float), name
+        elif kind == "boolean":
+            assert value is False, name  # as stored, a notebook is the whole run
         else:
             assert kind == "raw", name
         if choices:

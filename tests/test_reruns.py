@@ -43,6 +43,7 @@ HOSTILE = [
     },
     {"batch_size": 1, "training_steps": 1000, "hidden_sizes": [16], "beta": 0.1, "seed": 11},
 ]
+SMALL_BOUNDS = {"num_images": 3, "passes": [1], "training_steps": 2}
 SMALL_SWEEP = {"betas": [0, 1], "latent_sizes": [1, 3], "seeds": [0]}
 SETS = {
     "01_elbo": [
@@ -77,13 +78,23 @@ SETS = {
     "06_experiments": [
         SMALL_SWEEP | values
         for values in [
-            {"training_steps": 1, "hidden_sizes": []},
+            {"training_steps": 1, "hidden_sizes": [], "quick": True},
             {"training_steps": 2, "batch_size": 1, "latent_size": 1},
             {"training_steps": 1000, "learning_rate": 1e-1, "latent_size": 2},
             {"training_steps": 2, "betas": [100], "latent_sizes": [32], "batch_size": 512},
             {"training_steps": 2, "betas": [1e-6, 0.784], "latent_sizes": [2], "seeds": [5, 6]},
             {"training_steps": 100, "fixed_beta": 0, "hidden_sizes": [256, 128, 64]},
             {"training_steps": 2, "fixed_beta": 100, "learning_rate": 1e-5, "batch_size": 7},
+        ]
+    ],
+    "07_likelihood": [
+        SMALL_BOUNDS | values
+        for values in [
+            {"latent_size": 1, "hidden_sizes": [], "num_images": 1},
+            {"latent_size": 2, "batch_size": 1, "num_samples": 2},
+            {"latent_size": 32, "batch_size": 512, "num_samples": 50},
+            {"training_steps": 1000, "learning_rate": 1e-1, "seed": 3},
+            {"hidden_sizes": [256, 128, 64], "passes": [1, 1], "learning_rate": 1e-5},
         ]
     ],
 }
