@@ -1,13 +1,15 @@
 """Executes notebooks, each from a fresh kernel, and says how long each took.
 
 `--to build` writes copies and their HTML there; `--in-place` refreshes what the files store;
-`--memory` is how much each kernel may need at most.
+`--memory` is how much each kernel may need at most; `--quick` runs the short version of the
+notebooks that have one.
 """
 
 import argparse
 import base64
 import hashlib
 import json
+import os
 import re
 import sys
 import time
@@ -23,10 +25,13 @@ _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
-def execute(path: Path) -> tuple[nbformat.NotebookNode, float]:
+def execute(path: Path, quick: bool) -> tuple[nbformat.NotebookNode, float]:
     """Returns the notebook as a fresh kernel runs it, without what only this run explains,
     and the kernel's peak memory in GB."""
     notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells if quick else []:
+        if "parameters" in cell.metadata.get("tags", []):
+            cell.source = cell.source.replace("\nquick = False ", "\nquick = True ")
     client = NotebookClient(
         notebook,
         timeout=600,
@@ -36,7 +41,8 @@ def execute(path: Path) -> tuple[nbformat.NotebookNode, float]:
         coalesce_streams=True,
         extra_arguments=["--log-level=ERROR"],
     )
-    with client.setup_kernel():
+    # One heap for all threads, as binder/start has it: less memory lies idle.
+    with client.setup_kernel(env=os.environ | {"MALLOC_ARENA_MAX": "1"}):
         for index, cell in enumerate(notebook.cells):
             client.execute_cell(cell, index)
         peak = _peak_memory(client.km.provisioner.pid)
@@ -77,16 +83,19 @@ def main() -> int:
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--to", type=Path, metavar="FOLDER")
     place.add_argument("--in-place", action="store_true")
+    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--memory", type=float, metavar="GB", default=float("inf"))
     parser.add_argument("notebooks", type=Path, nargs="*")
     options = parser.parse_args()
+    if options.quick and options.in_place:
+        parser.error("--quick makes no outputs to be stored: give --to a folder")
     paths = options.notebooks or sorted(HERE.glob("[0-9]*.ipynb"))
 
     for path in paths:
         print(f"{path.name:30}", end="", flush=True)
         start = time.perf_counter()
         try:
-            notebook, peak = execute(path)
+            notebook, peak = execute(path, options.quick)
         except CellExecutionError as error:
             print(f"failed\n{error}", file=sys.stderr)
             return 1

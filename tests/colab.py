@@ -2,7 +2,7 @@
 
 Started by that environment's own Python. Each notebook begins in the image as it is, and its setup
 cell installs this repository, as it lies here, from the address that the cell names: git is told
-that the address is a local folder.
+that the address is a local folder. Arguments go to notebooks/run.py.
 """
 
 import json
@@ -75,7 +75,7 @@ def main() -> None:
         for notebook in sorted(folder.glob("notebooks/[0-9]*.ipynb")):
             before = restore()
             command = [folder / "notebooks" / "run.py", "--to", ROOT / "build" / "colab-notebooks"]
-            command += ["--memory", "1.4", notebook]
+            command += ["--memory", "1.5", *sys.argv[1:], notebook]
             subprocess.run([sys.executable, *command], check=True, env=environment)
             after = versions()
             moved = {name for name in before if after.get(name) != before[name]}

@@ -45,12 +45,15 @@ def test_the_dockerfile_has_a_python_in_range_and_our_steps(dockerfile):
         '${KERNEL_PYTHON_PREFIX}/bin/pip install --no-cache-dir -r "binder/requirements.txt"',
         "chmod +x binder/postBuild",
         "./binder/postBuild",
+        'chmod +x "${REPO_DIR}/binder/start"',
     ]
+    assert 'ENV R2D_ENTRYPOINT="${REPO_DIR}/binder/start"' in dockerfile
 
 
 def test_binder_installs_what_is_locked():
     assert (ROOT / "binder/requirements.txt").read_text() == "-r ../requirements.txt\n"
     assert os.access(ROOT / "binder" / "postBuild", os.X_OK)
+    assert os.access(ROOT / "binder" / "start", os.X_OK)
 
 
 @pytest.mark.weekly
@@ -61,6 +64,7 @@ def test_the_commands_make_an_environment_that_runs_a_notebook(checkout, dockerf
     environment = {
         "KERNEL_PYTHON_PREFIX": str(prefix),
         "HOME": str(home),
+        "REPO_DIR": str(checkout),
         "PATH": f"{prefix / 'bin'}:/usr/bin:/bin",
     }
     # The index that pip uses on this machine.
@@ -72,7 +76,7 @@ def test_the_commands_make_an_environment_that_runs_a_notebook(checkout, dockerf
     # From here on as a reader's session: neither the home nor the package can be written to.
     for folder in (home, checkout / "vae_helpers"):
         subprocess.run(["chmod", "-R", "a-w", folder], check=True)
-    run = ["python", "notebooks/run.py", "--to", tmp_path / "out", "--memory", "1.4"]
+    run = ["python", "notebooks/run.py", "--to", tmp_path / "out", "--memory", "1.5"]
     subprocess.run([*run, "notebooks/03_training.ipynb"], check=True, cwd=checkout, env=environment)
     for folder in (home, checkout / "vae_helpers"):
         subprocess.run(["chmod", "-R", "u+w", folder], check=True)
