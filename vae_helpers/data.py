@@ -160,8 +160,7 @@ def draw_pixels(images: np.ndarray, generator: np.random.Generator) -> np.ndarra
     """Draws as `binarize` does, from a generator that goes on; images [..., H, W, C]."""
     if images.dtype == np.uint8:
         drawn = generator.integers(0, 255, size=images.shape, dtype=np.uint8)
+        ink = np.less(drawn, images, out=drawn.view(bool))  # in place: these arrays are large
     else:
-        drawn = generator.random(images.shape, dtype=np.float32)
-    ink = (drawn < images).view(np.uint8)
-    ink *= 255  # in place: these arrays are large
-    return ink
+        ink = generator.random(images.shape, dtype=np.float32) < images
+    return np.multiply(ink.view(np.uint8), 255, out=ink.view(np.uint8))
