@@ -133,6 +133,7 @@ class _CompiledWeights:
         self.run = tf.function(self._sum, jit_compile=True, autograph=False).get_concrete_function(
             prior, block, integer, pair
         )
+        # No draws: TensorFlow compiles at the first call.
         self.run(prior, tf.zeros(block.shape, block.dtype), tf.constant(0), tf.constant([0, 0]))
 
     def _sum(self, prior, x, num_samples, seed) -> tuple[tf.Tensor, tf.Tensor]:

@@ -73,7 +73,7 @@ def train(
     of z instead (Burda et al. 2016, equation 8), which is a bound at β = 1 alone.
 
     The steps run in an XLA program, compiled once for each architecture, batch
-    size, image type and `num_samples`, in some 4 s; another model of the same
+    size, image type and `num_samples`, in some 2 s; another model of the same
     sizes, another β, learning rate, seed or number of steps reuses it.
 
     Args:
@@ -131,13 +131,12 @@ def train(
     batch_shape = [STEPS_PER_CALL, batch_size, *images.shape[1:]]
     batches_spec = tf.TensorSpec(batch_shape, np.uint8 if binarized else images.dtype)
     program = compiled(_CompiledSteps, encoder, decoder, prior, batches_spec, num_samples)
-    # Rates, distortions and, with several samples, the bounds with the sign changed.
-    terms = [np.empty([0, 2 + (num_samples > 1)], np.float32)]
     finished, finite, interrupted = 0, True, False
     batches = batch_indices(len(images), batch_size, seed)
     pixels = np.random.default_rng([seed, 1])
     with program as steps, progress_bar(training_steps, progress) as bar:
         steps.start(encoder, decoder)
+        terms = [np.empty([0, steps.num_terms], np.float32)]
         try:
             while finite and finished < training_steps:
                 count = min(STEPS_PER_CALL, training_steps - finished)
@@ -199,17 +198,20 @@ class _CompiledSteps:
     ):
         self.encoder, self.decoder = encoder, decoder
         self.num_samples = num_samples
+        # Rate, distortion and, with several samples, the bound with the sign changed.
+        self.num_terms = 2 if num_samples == 1 else 3
         self.weights = encoder.trainable_variables + decoder.trainable_variables
         self.optimizer = snt.optimizers.Adam()
-        # Sonnet creates the moments at the first use, which must not be inside the program.
         # One long vector of them all: fewer operations to compile, and to keep in memory.
         self.flat = tf.Variable(_flattened(self.weights))
+        # Sonnet creates the moments at the first use, which must not be inside the program.
         self.optimizer.apply([tf.zeros_like(self.flat)], [self.flat])
         integer, real = tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.float32)
         # AutoGraph is not needed, and warns of lambdas that it cannot read.
         self.run = tf.function(
             self._steps, jit_compile=True, autograph=False
         ).get_concrete_function(prior, batches, integer, integer, integer, real, real)
+        # No steps: TensorFlow compiles at the first call.
         self.run(
             prior, tf.zeros(batches.shape, batches.dtype), *map(tf.constant, (0, 0, 0, 0.0, 0.0))
         )
@@ -274,8 +276,7 @@ class _CompiledSteps:
             finite, term = self._step(prior, x[i], tf.stack([seed, first + i]), beta, learning_rate)
             return i + 1, finite, terms.write(i, term)
 
-        num_terms = 2 if self.num_samples == 1 else 3
-        terms = tf.TensorArray(tf.float32, size=STEPS_PER_CALL, element_shape=[num_terms])
+        terms = tf.TensorArray(tf.float32, size=STEPS_PER_CALL, element_shape=[self.num_terms])
         i, finite, terms = tf.while_loop(
             lambda i, finite, terms: finite & (i < count), body, (0, True, terms)
         )
