@@ -83,7 +83,8 @@ def latent_explorer(
         "examples": {"codes": _rounded(codes), "images": encoded(_gray_levels(examples))},
         "palette": encoded(mpl.colormaps["viridis"](np.arange(256), bytes=True)[:, :3]),
     }
-    description = f"Latent explorer: {len(kl)} latents, {network['image']} pixels"
+    height, width = network["image"]
+    description = f"Latent explorer: {len(kl)} latents, images of {height} by {width} pixels"
     return Page("latents", data, _picture(decoder, codes[0], data), description)
 
 
@@ -155,7 +156,8 @@ def _error(activation: Any, weights: list[np.ndarray], z: np.ndarray, pixels: np
     """Computes how far the page's pixels would be from `pixels` at most, infinity for NaN."""
     values = z
     for i in range(0, len(weights), 2):
-        values = values @ weights[i] + weights[i + 1]
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = values @ weights[i] + weights[i + 1]
         last = i + 2 == len(weights)
         values = (tf.nn.sigmoid if last else activation)(values).numpy()
     if values.shape != pixels.shape:
@@ -185,7 +187,8 @@ def _picture(decoder: Decoder, code: np.ndarray, data: dict[str, Any]) -> Figure
     image = decoder(code[None]).mean().numpy()[0, :, :, 0]
 
     figure = Figure(figsize=(8.6, 3.1), dpi=100)
-    look = {"cmap": "viridis", "vmin": 0, "vmax": 1, "interpolation": "nearest"}
+    colors = mpl.colormaps["viridis"].resampled(32)  # of 256: a smaller file
+    look = {"cmap": colors, "vmin": 0, "vmax": 1, "interpolation": "nearest"}
     left, middle = (figure.add_axes((x, 0.14, 0.293, 0.813)) for x in (0.005, 0.315))
     left.imshow(image, **look)
     left.set_xlabel("mean of p(x | z)", fontsize=9)

@@ -36,8 +36,10 @@ function slider({ name, note = "", label, low, high, step, input }) {
   shown.setAttribute("aria-hidden", "true");
   range.addEventListener("input", () => input(range.valueAsNumber));
   row.append(title, range, shown);
+  let last;
   const show = (value) => {
-    range.value = value;
+    if (value === last) return;
+    last = range.value = value;
     shown.textContent = signed(value);
     range.setAttribute("aria-valuetext", signed(value));
   };
