@@ -88,7 +88,7 @@ def _picture(data: dict[str, Any], posterior: list[float]) -> Figure:
     left.contourf(means, scales, -gaps, np.linspace(-12, 1e-6, _LEVELS + 1), extend="min")
     lines = left.contour(means, scales, gaps, [0.1, 1, 5], colors="k", linewidths=0.7)
     left.clabel(lines, fmt="%g", fontsize=8)
-    left.plot(mean, scale, "*", color="#D55E00", ms=13, mec="white")
+    left.plot(mean, scale, "*", color="#0072B2", ms=13, mec="white")
     left.plot(m, sigma, "o", color="#D55E00", ms=9, mec="white", mew=2)
     left.set(xlabel="mean m of q", ylabel="scale σ of q", title="ELBO")
 

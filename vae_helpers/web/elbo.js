@@ -100,7 +100,7 @@ function build(page) {
     return `${landscape.x(posterior[0]) + size * Math.cos(angle)},${landscape.y(posterior[1]) + size * Math.sin(angle)}`;
   });
   landscape.inside.append(
-    element("polygon", { points: star.join(" "), fill: "#d55e00", stroke: "#fff" }),
+    element("polygon", { points: star.join(" "), fill: "#0072b2", stroke: "#fff" }),
   );
   Object.assign(find(".pad").style, {
     left: `${(100 * BOX.left) / WIDTH}%`,

@@ -10,6 +10,10 @@ function start(id, markup, build) {
     page.innerHTML = markup;
     host.page = build(page);
     host.attachShadow({ mode: "open" }).append(page);
+    // A key pressed in here is not the notebook's: its arrows would leave for another cell.
+    host.addEventListener("keydown", (event) => {
+      if (!event.ctrlKey && !event.metaKey && !event.altKey) event.stopPropagation();
+    });
   }
 }
 
@@ -31,7 +35,8 @@ function slider({ name, note = "", label, low, high, step, input }) {
   aside.className = "note";
   [title.textContent, aside.textContent] = [name, note];
   title.append(aside);
-  Object.assign(range, { type: "range", min: low, max: high, step });
+  // A hair less than the step, or rounding could put the last one beyond the end.
+  Object.assign(range, { type: "range", min: low, max: high, step: step * (1 - 1e-9) });
   range.setAttribute("aria-label", label);
   shown.setAttribute("aria-hidden", "true");
   range.addEventListener("input", () => input(range.valueAsNumber));
