@@ -1,6 +1,7 @@
 """Data and models that several tests share."""
 
 import os
+import shutil
 
 os.environ["MPLBACKEND"] = "agg"
 
@@ -15,6 +16,23 @@ from vae_helpers.models import Decoder, Encoder, standard_normal
 def images() -> np.ndarray:
     """The 10,000 test images of MNIST, uint8."""
     return load_images("mnist", "test")[0]
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A Chromium without a window; what needs one is skipped where there is none."""
+    from playwright.sync_api import sync_playwright
+
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"no browser to look with: none of {', '.join(BROWSERS)} is on the path")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

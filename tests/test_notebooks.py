@@ -156,7 +156,7 @@ def test_outputs_are_clean(notebook):
 
 def test_no_place_of_a_machine_is_named(notebook):
     text = json.dumps([outputs(notebook), [cell.source for cell in notebook.cells]])
-    text = re.sub(r'"image/png": "[^"]*"', "", text)
+    text = re.sub(r"[A-Za-z0-9+/=]{200,}", "", text)  # pictures and weights
     found = re.search(r"/(home|root|tmp|Users|work|content)/|\bC:\\|0x[0-9a-f]{6,}", text)
     assert found is None, found
     assert "filterwarnings" not in text and "simplefilter" not in text

@@ -1,12 +1,10 @@
 """Each notebook as a page in a browser: no script error, no TeX error, no missing image."""
 
-import shutil
 from pathlib import Path
 
 import jupyter_server_mathjax
 import pytest
 from nbconvert import HTMLExporter
-from playwright.sync_api import sync_playwright
 
 PATHS = sorted((Path(__file__).parent.parent / "notebooks").glob("**/[0-9]*.ipynb"))
 MATHJAX = Path(jupyter_server_mathjax.__file__).parent / "static"
@@ -16,19 +14,7 @@ FONT = """<script type="text/x-mathjax-config">MathJax.Hub.Config({"HTML-CSS": {
     availableFonts: [], preferredFont: null, imageFont: null, webFont: "STIX-Web"}});</script>"""
 BADGE = '<svg xmlns="http://www.w3.org/2000/svg" width="90" height="20"/>'
 BADGES = ("https://colab.research.google.com/assets/", "https://mybinder.org/badge")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 WIDTHS = {"desktop": 1280, "phone": 390}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"no browser to look with: none of {', '.join(BROWSERS)} is on the path")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 def serve(route) -> None:

@@ -1,0 +1,119 @@
+"""The bound under a reader's hands: how q's mean and scale open and close its gap."""
+
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from vae_helpers import checks
+from vae_helpers.pages import Page
+
+_LEVELS = 24  # of color, half a nat each
+
+
+def elbo_explorer(
+    weight: float, bias: float, noise_scale: float, x: float, *, q_mean: float, q_scale: float
+) -> Page:
+    """Shows the ELBO of a linear-Gaussian model with a slider each for q's mean and scale.
+
+    The model is p(z) = N(0, 1) and p(x|z) = N(weight * z + bias, noise_scale²), whose
+    posterior and evidence are known. The page computes by itself: it needs no kernel and
+    no network.
+
+    Args:
+        weight, bias, noise_scale: of the model.
+        x: the observation.
+        q_mean, q_scale: where q starts.
+
+    Returns:
+        A page; as the last line of a cell it is shown.
+
+    Raises:
+        ValueError: if a number is not finite, or a scale not above 0.
+    """
+    model = {
+        "weight": _finite("weight", weight),
+        "bias": _finite("bias", bias),
+        "noise_scale": checks.number("noise_scale", noise_scale, positive=True),
+        "x": _finite("x", x),
+    }
+    guess = [_finite("q_mean", q_mean), checks.number("q_scale", q_scale, positive=True)]
+    variance = model["weight"] ** 2 + model["noise_scale"] ** 2
+    mean = model["weight"] * (model["x"] - model["bias"]) / variance
+    posterior = [mean, model["noise_scale"] / variance**0.5]
+    middle = [0.0, guess[0], posterior[0]]
+    scales = [1.0, guess[1], posterior[1]]
+    data = {
+        **model,
+        "guess": guess,
+        "means": [min(middle) - 1, max(middle) + 1],
+        "scales": [0.5 * min(scales), 1.3 * max(scales)],
+        "colors": [to_hex(c) for c in mpl.colormaps["viridis"](np.linspace(0, 1, _LEVELS))],
+    }
+    description = f"Explorer of the bound: q at mean {guess[0]:g}, scale {guess[1]:g}"
+    return Page("elbo", data, _picture(data, posterior), description)
+
+
+def _finite(name: str, value: Any) -> float:
+    try:
+        checks.number(name, abs(value))
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a finite number, got {value!r}") from None
+    return float(value)
+
+
+def _kl(m: Any, sigma: Any, posterior: list[float]) -> Any:
+    """Computes KL(N(m, sigma²) || posterior), the gap, in nats."""
+    mean, scale = posterior
+    return np.log(scale / sigma) + 0.5 * ((sigma / scale) ** 2 + ((m - mean) / scale) ** 2 - 1)
+
+
+def _density(z: np.ndarray, m: float, sigma: float) -> np.ndarray:
+    return np.exp(-0.5 * ((z - m) / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
+
+
+def _picture(data: dict[str, Any], posterior: list[float]) -> Figure:
+    """Draws what the page shows at first: landscape, densities and slice."""
+    (m, sigma), (mean, scale) = data["guess"], posterior
+    total = np.hypot(data["weight"], data["noise_scale"])
+    error = (data["x"] - data["bias"]) / total
+    evidence = -0.5 * error**2 - np.log(total * np.sqrt(2 * np.pi))
+
+    figure = Figure(figsize=(8.6, 3.1), dpi=100, layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    means, scales = (np.linspace(*data[name], 201) for name in ("means", "scales"))
+    gaps = _kl(means, scales[:, None], posterior)
+    left.contourf(means, scales, -gaps, np.linspace(-12, 1e-6, _LEVELS + 1), extend="min")
+    lines = left.contour(means, scales, gaps, [0.1, 1, 5], colors="k", linewidths=0.7)
+    left.clabel(lines, fmt="%g", fontsize=8)
+    left.plot(mean, scale, "*", color="#0072B2", ms=13, mec="white")
+    left.plot(m, sigma, "o", color="#D55E00", ms=9, mec="white", mew=2)
+    left.set(xlabel="mean m of q", ylabel="scale σ of q", title="ELBO")
+
+    ends = [c + side * 4 * s for c, s in ((0, 1), posterior, (m, sigma)) for side in (-1, 1)]
+    z = np.linspace(min(ends), max(ends), 301)
+    middle.plot(z, _density(z, 0, 1), ":", color="#009E73", label="prior")
+    middle.plot(z, _density(z, *posterior), color="#0072B2", label="posterior")
+    middle.plot(z, _density(z, m, sigma), "--", color="#D55E00", label="our q")
+    middle.set(xlabel="latent z", ylabel="density", title="q and the posterior")
+
+    near = np.linspace(mean - 4 * scale, mean + 4 * scale, 161)
+    below = evidence - _kl(near, sigma, posterior)
+    right.axhline(evidence, color="black", label="log p(x)")
+    right.plot(near, evidence - _kl(near, scale, posterior), color="#0072B2", label="posterior's σ")
+    right.plot(near, below, "--", color="#D55E00", label="our σ")
+    right.fill_between(near, below, evidence, color="#56B4E9", alpha=0.3, linewidth=0)
+    gap = float(_kl(m, sigma, posterior))
+    right.plot([m] * 2, [evidence - gap, evidence], "k:")
+    right.plot(m, evidence - gap, "o", color="#D55E00", ms=7, mec="white", mew=2)
+    limits = (evidence - 6, evidence + 0.7)
+    title = f"gap at our q: {gap:.2f} nats"
+    right.set(xlabel="mean m of q", ylabel="nats", xlim=near[[0, -1]], ylim=limits, title=title)
+    for axis in (left, middle, right):
+        axis.title.set_fontsize(10)
+        axis.tick_params(labelsize=8)
+    for axis in (middle, right):
+        axis.legend(fontsize=7, handlelength=1.5)
+    return figure
