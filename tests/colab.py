@@ -72,7 +72,7 @@ def main() -> None:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
         environment.pop("PYTHONPATH", None)
-        for notebook in sorted(folder.glob("notebooks/[0-9]*.ipynb")):
+        for notebook in sorted(folder.glob("notebooks/**/[0-9]*.ipynb")):
             before = restore()
             command = [folder / "notebooks" / "run.py", "--to", ROOT / "build" / "colab-notebooks"]
             command += ["--memory", "1.4", notebook]
@@ -80,7 +80,7 @@ def main() -> None:
             after = versions()
             moved = {name for name in before if after.get(name) != before[name]}
             if not moved <= MAY_MOVE:
-                sys.exit(f"the setup cell of {notebook.name} moved {sorted(moved - MAY_MOVE)}")
+                sys.exit(f"the setup cell of {notebook} moved {sorted(moved - MAY_MOVE)}")
             added = ", ".join(sorted(set(after) - set(before)))
             print(f"{'':30}it added {added}, and moved {', '.join(moved) or 'nothing'}", flush=True)
 
