@@ -5,6 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SET_UP := .venv/.set-up
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
+SOLUTIONS := $(sort $(wildcard notebooks/solutions/[0-9]*.ipynb))
 
 .DEFAULT_GOAL := help
 .PHONY: help run rerun test check test-reruns test-colab test-binder test-oldest test-newest lab address \
@@ -13,7 +14,7 @@ NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
-run: $(SET_UP) ## execute every notebook; copies and their HTML go to build/notebooks
+run: $(SET_UP) ## execute every notebook and the solutions; copies and their HTML go to build/notebooks
 	$(BIN)/python notebooks/run.py --to build/notebooks
 
 rerun: $(SET_UP) ## execute one with other values: make rerun NOTEBOOK=05_traversals ARGS="-p latent_size 2"
@@ -25,7 +26,7 @@ rerun: $(SET_UP) ## execute one with other values: make rerun NOTEBOOK=05_traver
 
 test: check ## lint, unit tests and notebook rules, pages in a browser, then every notebook under nbval
 	VAE_STRICT=1 $(BIN)/python -m pytest -q -m slow tests
-	VAE_STRICT=1 $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env $(NOTEBOOKS)
+	VAE_STRICT=1 $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env $(NOTEBOOKS) $(SOLUTIONS)
 
 check: $(SET_UP) ## the fast part of the tests: lint, unit tests, notebook rules
 	$(BIN)/ruff check .

@@ -20,9 +20,19 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
+
+
+def everything() -> list[Path]:
+    """Returns the notebooks, and after them the solutions to their exercises."""
+    return [*sorted(HERE.glob("[0-9]*.ipynb")), *sorted(HERE.glob("solutions/[0-9]*.ipynb"))]
+
+
+def _name(path: Path) -> Path:
+    """Returns the path below this folder, solutions/01_elbo.ipynb say, or the file's name."""
+    return path.relative_to(HERE) if path.is_relative_to(HERE) else Path(path.name)
 
 
 def execute(path: Path, quick: bool) -> tuple[nbformat.NotebookNode, float]:
@@ -89,10 +99,11 @@ def main() -> int:
     options = parser.parse_args()
     if options.quick and options.in_place:
         parser.error("--quick makes no outputs to be stored: give --to a folder")
-    paths = options.notebooks or sorted(HERE.glob("[0-9]*.ipynb"))
+    paths = [path.resolve() for path in options.notebooks] or everything()
 
     for path in paths:
-        print(f"{path.name:30}", end="", flush=True)
+        name = _name(path)
+        print(f"{name.as_posix():30}", end="", flush=True)
         start = time.perf_counter()
         try:
             notebook, peak = execute(path, options.quick)
@@ -101,19 +112,20 @@ def main() -> int:
             return 1
         print(f"{time.perf_counter() - start:4.0f} s, {peak:.2f} GB at most", flush=True)
         if peak > options.memory:
-            print(f"{path.name} needs more than {options.memory} GB", file=sys.stderr)
+            print(f"{name} needs more than {options.memory} GB", file=sys.stderr)
             return 1
         if options.in_place:
             _write(path, nbformat.writes(notebook))
-            if path.stem == "05_traversals":
+            if path == HERE / "05_traversals.ipynb":
                 _write_picture(notebook, "manifold", path.with_name("manifold.png"))
         else:
-            options.to.mkdir(parents=True, exist_ok=True)
-            _write(options.to / path.name, nbformat.writes(notebook))
+            copy = options.to / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            _write(copy, nbformat.writes(notebook))
             page, _ = HTMLExporter().from_notebook_node(notebook)
-            _write(options.to / path.with_suffix(".html").name, page)
+            _write(copy.with_suffix(".html"), page)
     if options.to:
-        print(f"Open {options.to / paths[0].with_suffix('.html').name} in a browser.")
+        print(f"Open {(options.to / _name(paths[0])).with_suffix('.html')} in a browser.")
     return 0
 
 

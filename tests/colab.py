@@ -80,7 +80,7 @@ def main() -> None:
             after = versions()
             moved = {name for name in before if after.get(name) != before[name]}
             if not moved <= MAY_MOVE:
-                sys.exit(f"the setup cell of {notebook.name} moved {sorted(moved - MAY_MOVE)}")
+                sys.exit(f"the setup cell of {notebook} moved {sorted(moved - MAY_MOVE)}")
             added = ", ".join(sorted(set(after) - set(before)))
             print(f"{'':30}it added {added}, and moved {', '.join(moved) or 'nothing'}", flush=True)
 

@@ -49,7 +49,7 @@ def run_setup(source: str, monkeypatch) -> list[str]:
     return commands
 
 
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_badges_and_setup_cell_have_the_address(path):
     repo, name = address.read(ROOT), path.relative_to(ROOT).as_posix()
     badges = nbformat.read(path, as_version=4).cells[0].source
@@ -79,7 +79,7 @@ def test_two_forks_take_their_addresses_and_the_way_back(copy):
         assert len(changed) == len(PATHS) + 2  # and pyproject.toml, and the README
         text = b"".join(contents(copy).values()).decode()
         assert old not in text and text.count(repo) == times
-        for path in copy.glob("notebooks/*.ipynb"):
+        for path in copy.glob("notebooks/**/*.ipynb"):
             json.loads(path.read_text(encoding="utf-8"))
     address.write(copy, original)
     assert contents(copy) == before
