@@ -297,7 +297,7 @@ def compiled(
     their architecture. Others have a program of their own.
 
     Args:
-        make: compiles, called as make(encoder, decoder, prior, images, *options).
+        make: compiles, called as `make(encoder, decoder, prior, images, *options)`.
         images: what the program takes, [..., H, W, C].
     """
     if (type(encoder), type(decoder), type(prior)) != (Encoder, Decoder, tfd.Normal):

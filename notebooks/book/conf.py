@@ -1,0 +1,105 @@
+"""How Sphinx makes the book: `make book`."""
+
+import json
+import re
+import sys
+from importlib.metadata import distribution
+from pathlib import Path
+
+from docutils import nodes
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = ROOT / "notebooks"
+sys.path.insert(0, str(NOTEBOOKS))
+import address
+
+REPOSITORY = f"https://github.com/{address.read(ROOT)}"
+
+project = "Variational autoencoders"
+html_title = "Learn variational autoencoders"
+author = "the authors of the notebooks"
+html_show_copyright = False
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+include_patterns = ["*.ipynb", "solutions/*.ipynb", "README.md", "GLOSSARY.md", "book/*.md"]
+root_doc = "book/index"
+templates_path = ["."]
+html_additional_pages = {"index": "redirect.html"}
+
+nb_execution_mode = "off"
+nb_merge_streams = True
+myst_enable_extensions = ["amsmath", "dollarmath"]
+myst_heading_anchors = 4
+
+# Names of ours must resolve; those of other packages have no place in this book.
+nitpicky = True
+nitpick_ignore_regex = [("py:.*", r"(?!vae_helpers).*")]
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+default_role = "code"
+add_module_names = False
+
+html_theme = "sphinx_book_theme"
+html_theme_options = {
+    "repository_url": REPOSITORY,
+    "repository_branch": "main",
+    "path_to_docs": "notebooks",
+    "use_repository_button": True,
+    "use_source_button": True,
+    "use_issues_button": True,
+    "launch_buttons": {
+        "notebook_interface": "jupyterlab",
+        "binderhub_url": "https://mybinder.org",
+        "colab_url": "https://colab.research.google.com",
+    },
+    "show_toc_level": 2,
+    "navbar_persistent": [],
+}
+html_copy_source = False
+
+# MathJax from a package, with its fonts in the file: the book asks no other server for anything.
+MATHJAX = "sphinx-mathjax-offline/static/mathjax/tex-svg-full.js"
+html_static_path = [str(distribution("sphinx-mathjax-offline").locate_file(MATHJAX)), "book.css"]
+html_css_files = ["book.css"]
+mathjax_path = "tex-svg-full.js"
+mathjax3_config = {"options": {"enableMenu": False}}  # it would ask for more files
+
+
+def prepare(app, docname: str, source: list[str]) -> None:
+    """Leaves out what only a runner of a notebook needs, and leads links outside to GitHub."""
+    path = Path(app.env.doc2path(docname))
+
+    def outward(match: re.Match) -> str:
+        target = (path.parent / match[1]).resolve()
+        if not target.exists() or target.suffix in {".md", ".ipynb", ".png"} and target.is_relative_to(NOTEBOOKS):
+            return match[0]
+        kind = "tree" if target.is_dir() else "blob"
+        return f"]({REPOSITORY}/{kind}/main/{target.relative_to(ROOT).as_posix()}{match[2]})"
+
+    source[0] = re.sub(r"\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)", outward, source[0])
+    if path.suffix != ".ipynb":
+        return
+    notebook = json.loads(source[0])
+    notebook["cells"] = [
+        cell
+        for cell in notebook["cells"]
+        if cell["id"] != "badges" and not {"setup", "guard"} & set(cell["metadata"].get("tags", []))
+    ]
+    source[0] = json.dumps(notebook)
+
+
+def fold(app, doctree: nodes.document) -> None:
+    """Folds each solution, from its first cell of code on, until a reader asks for it."""
+    if not app.env.docname.startswith("solutions/"):
+        return
+    for section in doctree[0].findall(nodes.section):
+        cells = [i for i, node in enumerate(section) if "nb_element" in node.attributes]
+        if section.parent is doctree[0] and cells:
+            opening = "<details class='solution'><summary>Solution</summary>"
+            section.insert(cells[0], nodes.raw("", opening, format="html"))
+            section.append(nodes.raw("", "</details>", format="html"))
+
+
+def setup(app) -> None:
+    app.connect("source-read", prepare)
+    app.connect("doctree-read", fold)
