@@ -6,10 +6,11 @@ BIN := .venv/bin
 SET_UP := .venv/.set-up
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 SOLUTIONS := $(sort $(wildcard notebooks/solutions/[0-9]*.ipynb))
+DECKS := notebooks/01_elbo.ipynb notebooks/03_training.ipynb notebooks/05_traversals.ipynb
 
 .DEFAULT_GOAL := help
-.PHONY: help run rerun test check test-reruns test-colab test-binder test-oldest test-newest lab address \
-    refresh published likelihood lock clean
+.PHONY: help run rerun test check test-reruns test-colab test-binder test-oldest test-newest lab book slides \
+    address refresh published likelihood lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -66,6 +67,14 @@ endef
 
 lab: $(SET_UP) ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
+
+book: $(SET_UP) ## build the site of all notebooks in build/book; a warning is an error
+	$(BIN)/sphinx-build --fail-on-warning --nitpicky --quiet -c notebooks/book -d build/doctrees notebooks build/book
+	@echo "Open build/book/index.html in a browser."
+
+slides: $(SET_UP) ## build the decks of notebooks 01, 03 and 05 in build/slides, each one file
+	$(BIN)/jupyter nbconvert --log-level ERROR --config notebooks/book/slides/config.py --output-dir build/slides $(DECKS)
+	@echo "Open build/slides/01_elbo.slides.html in a browser; S opens the speaker's notes."
 
 address: ## make badges and setup cells point to your fork: make address REPO=me/my-fork
 	@$(PYTHON) notebooks/address.py "$(REPO)"

@@ -21,6 +21,20 @@ def read(root: Path) -> str:
     return project["urls"]["Repository"].removeprefix("https://github.com/")
 
 
+def outward(text: str, folder: Path, root: Path, kept=lambda path: False) -> str:
+    """Leads the local links of a text in `folder` to GitHub, but for those to files that are kept."""
+
+    def link(match: re.Match) -> str:
+        path = (folder / match[1]).resolve()
+        if not path.exists() or kept(path):
+            return match[0]
+        kind = "tree" if path.is_dir() else "blob"
+        place = path.relative_to(root).as_posix()
+        return f"](https://github.com/{read(root)}/{kind}/main/{place}{match[2] or ''})"
+
+    return re.sub(r"\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)", link, text)
+
+
 def files(root: Path) -> list[Path]:
     """Returns the files that can have the address."""
     found = [path for kind in ("ipynb", "md") for path in root.glob(f"notebooks/**/*.{kind}")]

@@ -230,11 +230,18 @@ def test_metadata_are_minimal(any_notebook):
         "outputs_of": any_notebook.metadata["outputs_of"],
     }
     for cell in any_notebook.cells:
-        assert set(cell.metadata) <= {"tags"}
+        assert set(cell.metadata) <= {"slideshow", "tags"}
         assert set(cell.metadata.get("tags", [])) <= {"setup", "parameters", "guard"}
     ids = [cell.id for cell in any_notebook.cells]
     assert len(set(ids)) == len(ids)
     assert all(re.fullmatch(r"[a-z0-9-]+", identifier) for identifier in ids)
+
+
+def test_slides_are_marked_from_the_first_cell_on_or_nowhere(any_notebook):
+    kinds = [cell.metadata.get("slideshow", {}).get("slide_type") for cell in any_notebook.cells]
+    assert set(kinds) <= {None, "slide", "subslide", "fragment", "skip", "notes"}
+    if set(kinds) > {None}:
+        assert kinds[:2] == ["skip", "slide"]  # the badges, the title
 
 
 @pytest.mark.parametrize("path", ALL, ids=name)

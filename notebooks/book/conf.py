@@ -1,7 +1,6 @@
 """How Sphinx makes the book: `make book`."""
 
 import json
-import re
 import sys
 from importlib.metadata import distribution
 from pathlib import Path
@@ -17,7 +16,6 @@ REPOSITORY = f"https://github.com/{address.read(ROOT)}"
 
 project = "Variational autoencoders"
 html_title = "Learn variational autoencoders"
-author = "the authors of the notebooks"
 html_show_copyright = False
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 include_patterns = ["*.ipynb", "solutions/*.ipynb", "README.md", "GLOSSARY.md", "book/*.md"]
@@ -53,9 +51,10 @@ html_theme_options = {
         "colab_url": "https://colab.research.google.com",
     },
     "show_toc_level": 2,
-    "navbar_persistent": [],
+    "navbar_persistent": [],  # the sidebar has the search field
 }
-html_copy_source = False
+html_context = {"default_mode": "auto"}
+html_domain_indices = html_use_index = False
 
 # MathJax from a package, with its fonts in the file: the book asks no other server for anything.
 MATHJAX = "sphinx-mathjax-offline/static/mathjax/tex-svg-full.js"
@@ -65,18 +64,15 @@ mathjax_path = "tex-svg-full.js"
 mathjax3_config = {"options": {"enableMenu": False}}  # it would ask for more files
 
 
+def is_ours(path: Path) -> bool:
+    """Tells whether the book has a page or a picture of this file."""
+    return path.is_relative_to(NOTEBOOKS) and path.suffix in {".md", ".ipynb", ".png"}
+
+
 def prepare(app, docname: str, source: list[str]) -> None:
     """Leaves out what only a runner of a notebook needs, and leads links outside to GitHub."""
     path = Path(app.env.doc2path(docname))
-
-    def outward(match: re.Match) -> str:
-        target = (path.parent / match[1]).resolve()
-        if not target.exists() or target.suffix in {".md", ".ipynb", ".png"} and target.is_relative_to(NOTEBOOKS):
-            return match[0]
-        kind = "tree" if target.is_dir() else "blob"
-        return f"]({REPOSITORY}/{kind}/main/{target.relative_to(ROOT).as_posix()}{match[2]})"
-
-    source[0] = re.sub(r"\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)", outward, source[0])
+    source[0] = address.outward(source[0], path.parent, ROOT, kept=is_ours)
     if path.suffix != ".ipynb":
         return
     notebook = json.loads(source[0])
@@ -85,6 +81,9 @@ def prepare(app, docname: str, source: list[str]) -> None:
         for cell in notebook["cells"]
         if cell["id"] != "badges" and not {"setup", "guard"} & set(cell["metadata"].get("tags", []))
     ]
+    for cell in notebook["cells"]:
+        if cell["source"][:1] == ["# NBVAL_CHECK_OUTPUT\n"]:
+            del cell["source"][0]
     source[0] = json.dumps(notebook)
 
 

@@ -1,0 +1,235 @@
+"""The book and the slides as a reader meets them: built by make's commands, opened in a browser.
+
+What a page asks for comes from the folder that was built, and from nowhere else.
+"""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ORIGIN = "http://book.example/"
+WIDTHS = {"desktop": 1280, "phone": 390}
+SOURCES = [
+    path.relative_to(ROOT / "notebooks")
+    for pattern in ("*.ipynb", "solutions/*.ipynb", "*.md", "book/*.md")
+    for path in sorted((ROOT / "notebooks").glob(pattern))
+]
+PAGES = [path.with_suffix(".html").as_posix() for path in SOURCES]
+DECKS = ["01_elbo", "03_training", "05_traversals"]
+TYPESET = "() => document.readyState == 'complete' && (window.MathJax?.startup?.promise.then(() => true) ?? true)"
+BROKEN = "images => images.filter(i => !i.complete || i.naturalWidth == 0).map(i => i.src)"
+
+pytestmark = pytest.mark.slow
+
+
+def make(target: str, folder: Path) -> Path:
+    """Runs what `make target` would run, and has it write to another folder."""
+    command = ["make", "--dry-run", "--no-print-directory", "--always-make", target]
+    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    (line,) = [
+        line for line in lines.splitlines() if f"build/{target}" in line and "echo" not in line
+    ]
+    line = line.replace(".venv/bin/", f"{Path(sys.executable).parent}/")
+    line = line.replace("build/", f"{folder.as_posix()}/")
+    done = subprocess.run(shlex.split(line), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return folder / target
+
+
+@pytest.fixture(scope="module")
+def book(browser, tmp_path_factory) -> Path:
+    return make("book", tmp_path_factory.mktemp("book"))
+
+
+@pytest.fixture(scope="module")
+def slides(browser, tmp_path_factory) -> Path:
+    return make("slides", tmp_path_factory.mktemp("slides"))
+
+
+@pytest.fixture
+def opened(browser):
+    """Opens pages of a folder, and says in the end what went wrong on them."""
+    pages, faults = [], []
+
+    def open_page(folder: Path, address: str, width: int = 1280, height: int = 900, **options):
+        def answer(route) -> None:
+            path = folder / unquote(urlsplit(route.request.url).path).lstrip("/")
+            if route.request.url.startswith(ORIGIN) and path.is_file():
+                route.fulfill(path=path)
+            else:
+                faults.append(f"asked for {route.request.url[:200]}")
+                route.abort()
+
+        page = browser.new_page(viewport={"width": width, "height": height}, **options)
+        pages.append(page)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.route(re.compile("^(?!data:|blob:)"), answer)
+        page.goto(ORIGIN + address)
+        page.wait_for_function(TYPESET)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert faults == []
+
+
+def drawing(page) -> str:
+    """Returns what an explorer has drawn: the pixels of its canvases, the markup of its SVG."""
+    return page.evaluate(
+        """() => [...document.querySelector("[data-page]").shadowRoot
+            .querySelectorAll("canvas, svg")].map(e => e.toDataURL?.() ?? e.innerHTML).join()"""
+    )
+
+
+def move_a_slider(page) -> None:
+    page.locator("[data-page] input[type=range]").first.evaluate(
+        "range => { range.value = range.min; range.dispatchEvent(new Event('input')); }"
+    )
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS.keys())
+def test_every_page_shows_all_that_it_has(book, opened, width):
+    for address in PAGES:
+        page = opened(book, address, width)
+        page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        page.evaluate("document.querySelectorAll('img').forEach(i => i.loading = 'eager')")
+        page.wait_for_load_state("networkidle")
+        assert page.locator("mjx-merror").all_inner_texts() == [], address
+        assert page.locator("mjx-container").count() >= page.locator(".math").count(), address
+        assert page.locator("img").evaluate_all(BROKEN) == [], address
+        overhang = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert overhang <= 0, (address, overhang)
+        page.close()
+
+
+def test_internal_links_resolve(book, opened):
+    pages = {
+        path.relative_to(book).as_posix(): path.read_text(encoding="utf-8")
+        for path in book.glob("**/*.html")
+        if "_static" not in path.parts
+    }
+    assert set(PAGES) | {"index.html", "search.html"} == set(pages)
+    anchors = {name: set(re.findall(r'\bid="([^"]+)"', text)) for name, text in pages.items()}
+    for name, text in pages.items():
+        for link in re.findall(r'<a\b[^>]*\bhref="([^"]+)"', text):
+            target, anchor = urldefrag(urljoin(ORIGIN + name, link.replace("&amp;", "&")))
+            if target.startswith(ORIGIN):
+                path = unquote(urlsplit(target).path).lstrip("/")
+                assert (book / path).is_file(), (name, link)
+                assert not anchor or unquote(anchor) in anchors[path], (name, link)
+
+
+def test_the_front_page_is_found(book, opened):
+    page = opened(book, "index.html")
+    page.wait_for_url(ORIGIN + "book/index.html")
+
+
+def test_launch_buttons_follow_the_address(book):
+    sys.path.insert(0, str(ROOT / "notebooks"))
+    import address
+
+    repo = address.read(ROOT)
+    for path in (path for path in SOURCES if path.suffix == ".ipynb"):
+        text = (book / path.with_suffix(".html")).read_text(encoding="utf-8")
+        assert f"colab.research.google.com/github/{repo}/blob/main/notebooks/{path}" in text
+        assert f"mybinder.org/v2/gh/{repo}/main?urlpath=lab/tree/notebooks/{path}" in text
+        assert f"github.com/{repo}/blob/main/notebooks/{path}" in text
+
+
+def test_what_only_a_runner_needs_is_left_out(book):
+    for path in (path for path in SOURCES if path.suffix == ".ipynb"):
+        text = (book / path.with_suffix(".html")).read_text(encoding="utf-8")
+        assert 'class="n">check</span>' in text  # its import
+        for mark in ("colab-badge", "COLAB_", "NBVAL_", 'class="n">check</span><span class="p">('):
+            assert mark not in text, path
+
+
+def test_solutions_open_on_a_click(book, opened):
+    for address in (address for address in PAGES if address.startswith("solutions/")):
+        page = opened(book, address)
+        exercises = page.locator("article section section")
+        assert exercises.count() == page.locator("details.solution").count() >= 2, address
+        answer = page.get_by_text("What was to be seen").first
+        assert not answer.is_visible()
+        page.get_by_text("Solution", exact=True).first.click()
+        assert answer.is_visible()
+        page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("address", ["01_elbo.html", "05_traversals.html"])
+def test_the_explorer_is_alive(book, opened, address, scheme):
+    page = opened(book, address, color_scheme=scheme)
+    assert page.locator("html").get_attribute("data-theme") == scheme
+    page.locator("[data-page]").scroll_into_view_if_needed()
+    page.wait_for_timeout(200)
+    before = drawing(page)
+    move_a_slider(page)
+    page.wait_for_timeout(300)
+    assert drawing(page) != before
+
+
+def test_search_finds_a_word(book, opened):
+    page = opened(book, "search.html?q=reparameterization")
+    found = page.locator("#search-results li a")
+    found.first.wait_for()
+    assert any("01_elbo.html" in link for link in found.evaluate_all("a => a.map(a => a.href)"))
+
+
+def test_the_reference_has_every_public_name(book):
+    text = (book / "book" / "reference.html").read_text(encoding="utf-8")
+    for path in sorted((ROOT / "vae_helpers").glob("[a-z]*.py")):
+        names = re.findall(r"^(?:def|class) ([A-Za-z]\w*)", path.read_text(), flags=re.MULTILINE)
+        for name in names:
+            assert f'id="vae_helpers.{path.stem}.{name}"' in text
+
+
+OVERHANG = """() => {
+    const seen = [...Reveal.getCurrentSlide().querySelectorAll("*")]
+        .filter(e => !e.closest("aside, mjx-assistive-mml"))
+        .map(e => e.getBoundingClientRect())
+        .filter(box => box.width * box.height > 0);
+    return [Math.max(...seen.map(box => box.right)) - 1280,
+            Math.max(...seen.map(box => box.bottom)) - 720];
+}"""
+
+
+@pytest.mark.parametrize("name", DECKS)
+def test_every_slide_fits(slides, opened, name):
+    page = opened(slides, f"{name}.slides.html", 1280, 720)
+    page.wait_for_function("Reveal.isReady()")
+    places = page.evaluate("Reveal.getSlides().map(s => Reveal.getIndices(s))")
+    assert 15 <= len(places) <= 45
+    for place in places:
+        page.evaluate("({h, v}) => Reveal.slide(h, v, 99)", place)
+        right, bottom = page.evaluate(OVERHANG)
+        assert right <= 0 and bottom <= 0, place
+    assert page.locator("mjx-merror").count() == 0
+    assert page.locator("mjx-container").count() >= 20
+    assert page.locator("img").evaluate_all(BROKEN) == []
+    assert "COLAB_RELEASE_TAG" not in page.content()
+
+
+@pytest.mark.parametrize("name", ["01_elbo", "05_traversals"])
+def test_the_explorer_is_alive_in_the_deck(slides, opened, name):
+    page = opened(slides, f"{name}.slides.html", 1280, 720)
+    page.wait_for_function("Reveal.isReady()")
+    page.evaluate(
+        "const slide = document.querySelector('[data-page]').closest('section');"
+        "const {h, v} = Reveal.getIndices(slide); Reveal.slide(h, v);"
+    )
+    page.wait_for_timeout(200)
+    place, before = page.evaluate("Reveal.getIndices()"), drawing(page)
+    move_a_slider(page)
+    page.wait_for_timeout(300)
+    assert drawing(page) != before
+    page.locator("[data-page] input[type=range]").first.press("ArrowRight")
+    assert page.evaluate("Reveal.getIndices()") == place
