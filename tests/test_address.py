@@ -91,6 +91,17 @@ def test_another_repository_of_a_longer_name_is_left_alone():
     assert address.replace(text, "me/fork", "you/it") == expected
 
 
+def test_local_links_lead_to_github_where_a_page_stands_alone():
+    text = "[a](../tests/PUBLISHED_RUN.md#x) [b](solutions) [c](01_elbo.ipynb) [d](no) [e](#f)"
+    on_github = f"https://github.com/{address.read(ROOT)}"
+    assert address.outward(
+        text, ROOT / "notebooks", ROOT, kept=lambda path: path.suffix == ".ipynb"
+    ) == (
+        f"[a]({on_github}/blob/main/tests/PUBLISHED_RUN.md#x) [b]({on_github}/tree/main/notebooks/"
+        "solutions) [c](01_elbo.ipynb) [d](no) [e](#f)"
+    )
+
+
 @pytest.mark.parametrize(
     "repo", ["", "me", "me/", "/fork", "me/a b", "me//fork", "-me/fork", "a/b\n"]
 )

@@ -25,12 +25,14 @@ html_additional_pages = {"index": "redirect.html"}
 
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # sentences that a notebook computes have formulas too
 myst_enable_extensions = ["amsmath", "dollarmath"]
 myst_heading_anchors = 4
 
 # Names of ours must resolve; those of other packages have no place in this book.
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!vae_helpers).*")]
+napoleon_use_rtype = False
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
