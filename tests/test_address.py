@@ -76,7 +76,7 @@ def test_two_forks_take_their_addresses_and_the_way_back(copy):
         old = address.read(copy)
         changed = address.write(copy, repo)
         assert address.read(copy) == repo
-        assert len(changed) == len(PATHS) + 2  # and pyproject.toml, and the README
+        assert len(changed) == len(PATHS) + 3  # and pyproject.toml, the README, the guide
         text = b"".join(contents(copy).values()).decode()
         assert old not in text and text.count(repo) == times
         for path in copy.glob("notebooks/**/*.ipynb"):
