@@ -27,7 +27,8 @@ rerun: $(SET_UP) ## execute one with other values: make rerun NOTEBOOK=05_traver
 
 test: check ## lint, unit tests and notebook rules, pages in a browser, then every notebook under nbval
 	VAE_STRICT=1 $(BIN)/python -m pytest -q -m slow tests
-	VAE_STRICT=1 $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env $(NOTEBOOKS) $(SOLUTIONS)
+	VAE_STRICT=1 $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env \
+	    --numprocesses 2 --dist loadfile $(NOTEBOOKS) $(SOLUTIONS)
 
 check: $(SET_UP) ## the fast part of the tests: lint, unit tests, notebook rules
 	$(BIN)/ruff check .
