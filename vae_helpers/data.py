@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from vae_helpers import checks
+from vae_helpers import _memory, checks
 
 _EMBEDDED = Path(__file__).parent / "tfds"
 
@@ -66,6 +66,7 @@ def load_images(name: str = "mnist", split: str = "train") -> tuple[np.ndarray, 
     for i, batch in enumerate(examples.batch(1000).as_numpy_iterator()):
         images[1000 * i : 1000 * (i + 1)] = batch["image"]
         labels[1000 * i : 1000 * (i + 1)] = batch["label"]
+    _memory.release()
     return images, labels
 
 

@@ -13,7 +13,7 @@ import sonnet as snt
 from vae_helpers.data import check_images
 from vae_helpers.evaluation import active_units, evaluate
 from vae_helpers.models import Decoder, Encoder, standard_normal, tfd
-from vae_helpers.training import progress_bar, train
+from vae_helpers.training import forget_programs, progress_bar, train
 
 Measure = Callable[[snt.Module, snt.Module, tfd.Distribution], Mapping[str, Any]]
 
@@ -85,6 +85,7 @@ def sweep(
             pass  # the rows so far are the answer
         finally:
             executor.shutdown(cancel_futures=True)
+            forget_programs()
     rows = zip(configurations, futures, strict=True)
     return pd.DataFrame(
         [c | f.result() for c, f in rows if not f.cancelled() and f.exception() is None]
