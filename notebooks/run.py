@@ -72,10 +72,13 @@ def execute(path: Path, quick: bool) -> tuple[nbformat.NotebookNode, float]:
 
 
 def _peak_memory(pid: int) -> float:
-    """Returns the largest resident set of a process so far, NaN where /proc doesn't tell it."""
+    """Returns the largest resident set of a process so far, NaN where /proc doesn't tell it.
+
+    In GB of 2**30 bytes, as the limits of Binder and JupyterHub count.
+    """
     status = Path(f"/proc/{pid}/status")
     peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
-    return int(peak[1]) / 1e6 if peak else float("nan")
+    return int(peak[1]) / 2**20 if peak else float("nan")
 
 
 def sources_digest(notebook: nbformat.NotebookNode) -> str:

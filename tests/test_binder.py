@@ -76,7 +76,7 @@ def test_the_commands_make_an_environment_that_runs_a_notebook(checkout, dockerf
     # From here on as a reader's session: neither the home nor the package can be written to.
     for folder in (home, checkout / "vae_helpers"):
         subprocess.run(["chmod", "-R", "a-w", folder], check=True)
-    run = ["python", "notebooks/run.py", "--to", tmp_path / "out", "--memory", "1.5"]
+    run = ["python", "notebooks/run.py", "--to", tmp_path / "out", "--memory", "1.4"]
     subprocess.run([*run, "notebooks/03_training.ipynb"], check=True, cwd=checkout, env=environment)
     for folder in (home, checkout / "vae_helpers"):
         subprocess.run(["chmod", "-R", "u+w", folder], check=True)

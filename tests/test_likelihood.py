@@ -207,7 +207,7 @@ def test_the_split_of_a_gaussian_channel_brackets_its_information():
     assert mean["information"] < mean["information_upper"]
     assert mean["rate"] == pytest.approx(known + mismatch, abs=0.01)
     np.testing.assert_allclose(
-        table["rate"] - table["information"], table["prior_mismatch"], atol=1e-12
+        table["rate"] - table["information"], table["marginal_kl"], atol=1e-12
     )
 
 
@@ -218,7 +218,7 @@ def test_dead_codes_say_nothing_and_perfect_codes_log_n(images):
     prior = tfd.MultivariateNormalDiag(tf.zeros(2))
     table = mutual_information(dead, prior, images[:250])
     np.testing.assert_allclose(table[["information", "information_upper"]], 0, atol=1e-5)
-    assert table["prior_mismatch"].mean() == pytest.approx(2 * (0.125 - 0.5 + np.log(2)), rel=1e-4)
+    assert table["marginal_kl"].mean() == pytest.approx(2 * (0.125 - 0.5 + np.log(2)), rel=1e-4)
     x = ((np.arange(300, dtype=np.float32) + 0.5) / 300).reshape(-1, 1, 1, 1)
     perfect = mutual_information(gaussian_codes(1.0, 1e-4), standard_normal(1), x)
     np.testing.assert_allclose(perfect["information"], np.log(300), atol=1e-5)

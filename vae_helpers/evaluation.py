@@ -176,7 +176,7 @@ def mutual_information(
 
     Returns:
         One row an image, in nats: `rate`; `information`, whose `.mean()` estimates I
-        from below; `information_upper`, the same from above; and `prior_mismatch`,
+        from below; `information_upper`, the same from above; and `marginal_kl`,
         rate - information, which estimates KL(q(z) || p(z)) from above.
 
     Raises:
@@ -199,7 +199,7 @@ def mutual_information(
     table = pd.DataFrame({"rate": rate(q, prior)}, dtype=np.float64)
     table["information"] = conditional - np.logaddexp(others, conditional) + np.log(num)
     table["information_upper"] = conditional - others + np.log(num - 1)
-    table["prior_mismatch"] = table["rate"] - table["information"]
+    table["marginal_kl"] = table["rate"] - table["information"]
     return table
 
 

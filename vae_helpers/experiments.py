@@ -69,6 +69,7 @@ def sweep(
                 f"{sorted(_LINK | _TRAINING)}, got {sorted(names)}"
             )
     images, test_images = check_images(images), check_images(test_images, "test_images")
+    forget_programs()
     with (
         ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as executor,
         progress_bar(len(configurations), progress) as bar,

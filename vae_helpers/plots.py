@@ -32,17 +32,18 @@ def plot_losses(losses: pd.DataFrame, beta: float) -> gg.ggplot:
         raise ValueError(f"losses must have the columns {columns}, {missing} missing")
     table = losses[columns].melt(id_vars="step", var_name="loss")
     return (
-        gg.ggplot(table, gg.aes(x="step", y="value", color="loss"))
+        gg.ggplot(table, gg.aes(x="step", y="value", color="loss", shape="loss"))
         + (gg.geom_line() if losses["step"].nunique() > 1 else gg.geom_point())
         + gg.scale_x_log10()
         + gg.scale_y_log10()
-        + gg.scale_color_manual(OKABE_ITO)
+        + gg.scale_color_manual(["#0072B2", "#E69F00", "#000000"])  # differ in gray, too
         + gg.labs(
             title=r"$\mathcal{L} = \mathcal{L}_\mathrm{reconstruction} + "
             rf"{beta:g}\,\mathcal{{L}}_\mathrm{{KL}}$",
             x="training step",
             y="average per pixel or latent (nats)",
             color="",
+            shape="",
         )
         + gg.theme_bw()
         + gg.theme(figure_size=(7, 4))

@@ -5,6 +5,7 @@ import vae_helpers._quiet  # noqa: F401  # isort: skip  (before TensorFlow)
 import builtins
 import contextlib
 import functools
+import gc
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
@@ -331,6 +332,7 @@ def _idle_programs(*key: Hashable) -> list:
 def forget_programs() -> None:
     """Frees what can be freed of the compiled programs: half of the 20 MB that each takes."""
     _idle_programs.cache_clear()
+    gc.collect()
     _memory.release()
 
 
