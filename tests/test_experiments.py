@@ -1,8 +1,14 @@
 import contextlib
+import functools
+import multiprocessing
+import os
+import signal
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 
 from vae_helpers import experiments
 from vae_helpers.evaluation import evaluate
@@ -44,10 +50,135 @@ def test_an_interrupt_keeps_the_finished_rows(images, monkeypatch):
     pd.testing.assert_frame_equal(table, whole.loc[table["seed"]].reset_index(drop=True))
 
 
-def test_a_failure_ends_the_sweep(images):
+def test_a_failure_is_a_row(images):
+    configurations = [SMALL | {"learning_rate": rate} for rate in (1e-3, 1e30, 1e-2)]
+    with pytest.warns(UserWarning, match="1 of 3 configurations failed.*1e\\+30.*at step"):
+        table = sweep(configurations, images, images[:100])
+    assert table["learning_rate"].tolist() == [1e-3, 1e30, 1e-2]
+    assert table["error"].notna().tolist() == [False, True, False]
+    assert table["error"][1].startswith("NonFiniteLossError: ")
+    assert table["elbo"].isna().tolist() == [False, True, False]
+
+
+def test_if_all_fail_the_first_says_why(images):
     configurations = [SMALL | {"seed": seed, "learning_rate": 1e30} for seed in range(4)]
     with pytest.raises(NonFiniteLossError, match="at step"):
         sweep(configurations, images, images[:100])
+
+
+class Counter:
+    """Counts the trainings of sweeps."""
+
+    def __init__(self):
+        self.trained = 0
+
+    def __call__(self, *_):
+        self.trained += 1
+        return {"trained": self.trained}
+
+
+def test_a_sweep_resumes_from_its_file(images, tmp_path):
+    file, count = tmp_path / "rows of β.csv", Counter()
+    configurations = [
+        SMALL | {"seed": seed, "scale_fn": link} for seed in (0, 1) for link in (tf.exp, tf.square)
+    ]
+    run = functools.partial(sweep, images=images[:500], test_images=images[:100], file=file)
+    first = run(configurations[:2], measure=count)
+    assert count.trained == 2
+    whole = run(configurations, measure=count)
+    assert count.trained == 4
+    pd.testing.assert_frame_equal(whole[:2], first)
+    with file.open("a") as lines:
+        lines.write('10,"[16]",')  # as a power cut leaves it
+    pd.testing.assert_frame_equal(run(configurations, measure=count), whole)
+    assert count.trained == 4
+    run(configurations[:1], test_images=images[:99], measure=count)
+    assert count.trained == 5, "other images, other rows"
+    assert run(configurations, measure=count)["elbo"].tolist() == whole["elbo"].tolist()
+    assert len(file.read_text().splitlines()) == 6
+
+
+def test_a_failure_is_tried_again_by_the_next_sweep(images, tmp_path):
+    configurations = [SMALL | {"learning_rate": rate} for rate in (1e-3, 1e30)]
+    file = tmp_path / "rows.csv"
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="1 of 2 configurations failed"):
+            sweep(configurations, images, images[:100], file=file)
+    assert len(file.read_text().splitlines()) == 2
+
+
+def test_what_no_file_can_hold_is_named(images, tmp_path):
+    run = functools.partial(sweep, images=images[:100], test_images=images[:100])
+    file = tmp_path / "rows.csv"
+    with pytest.raises(ValueError, match="scale_fn must be a function of a module"):
+        run([SMALL | {"scale_fn": lambda u: u**2}], file=file)
+    with pytest.raises(ValueError, match="model must be a number or a text"):
+        run([SMALL], measure=lambda *model: {"model": model}, file=file)
+    assert not file.exists()
+    run([SMALL], file=file)
+    with pytest.raises(ValueError, match="file must have the columns.*kinds"):
+        run([SMALL | {"seed": 1}], measure=lambda *model: {"kinds": 3}, file=file)
+    file.write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="file must be new or of another sweep"):
+        run([SMALL], file=file)
+
+
+def test_a_fork_is_refused(images):
+    context = multiprocessing.get_context("fork")
+    with (
+        ProcessPoolExecutor(1, mp_context=context) as pool,
+        pytest.raises(RuntimeError, match='mp_context=multiprocessing.get_context."spawn"'),
+    ):
+        sweep([SMALL], images[:100], images[:100], executor=pool)
+
+
+SEVERAL = [
+    SMALL | {"seed": seed, "learning_rate": rate} for seed in (0, 1) for rate in (1e-3, 1e30)
+]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:2 of 4 configurations failed")
+def test_processes_give_the_same_numbers(images):
+    here = sweep(SEVERAL, images, images[:100])
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        there = sweep(SEVERAL, images, images[:100], executor=pool)
+    pd.testing.assert_frame_equal(here, there, check_exact=True)
+
+
+def process(*_):
+    return {"process": os.getpid()}
+
+
+@pytest.mark.slow
+def test_a_cluster_outlives_a_killed_worker(images, tmp_path, monkeypatch):
+    """Nothing is lost and nothing comes twice."""
+    distributed = pytest.importorskip("distributed")
+    configurations = [SMALL | {"training_steps": 1000, "seed": seed} for seed in range(10)]
+    here = sweep(configurations, images, images[:100])
+    file = tmp_path / "rows.csv"
+    add, added = experiments._File.add, []
+
+    def add_and_kill(self, key, row):
+        add(self, key, row)
+        added.append(row["process"])
+        if len(added) == 3:
+            os.kill(row["process"], signal.SIGKILL)
+
+    monkeypatch.setattr(experiments._File, "add", add_and_kill)
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as two,
+        distributed.Client(two) as client,
+    ):
+        pids = set(client.run(os.getpid).values())
+        cluster = {"executor": client.get_executor(), "file": file}
+        there = sweep(configurations, images, images[:100], measure=process, **cluster)
+        assert set(client.run(os.getpid).values()) != pids, "a worker has taken its place"
+    assert there["process"].tolist().count(added[2]) <= 3
+    pd.testing.assert_frame_equal(here, there.drop(columns="process"), check_exact=True)
+    assert len(added) == len(configurations)
+    assert len(file.read_text().splitlines()) == 1 + len(configurations)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,24 @@
-"""Many trainings, one table."""
+"""Many trainings, one table: in this process, in others, or on a cluster."""
 
 import vae_helpers._quiet  # noqa: F401  # isort: skip  (before TensorFlow)
 
+import contextlib
+import csv
+import functools
+import hashlib
+import json
 import os
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import sonnet as snt
+import tensorflow as tf
 
 from vae_helpers.data import check_images
 from vae_helpers.evaluation import active_units, evaluate
@@ -20,6 +30,8 @@ Measure = Callable[[snt.Module, snt.Module, tfd.Distribution], Mapping[str, Any]
 _SIZES = {"hidden_sizes", "latent_size"}
 _LINK = {"scale_fn"}
 _TRAINING = {"batch_size", "beta", "learning_rate", "training_steps", "seed"}
+_COLUMNS = sorted(_SIZES | _LINK | _TRAINING)
+_PROCESS = os.getpid()  # which imported this; a fork of it has another
 
 
 def sweep(
@@ -28,14 +40,21 @@ def sweep(
     test_images: Any,
     *,
     measure: Measure | None = None,
+    executor: Executor | None = None,
+    file: str | os.PathLike | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Trains one model for each configuration and scores it on held-out images.
 
-    Two threads work side by side, for one training cannot keep two cores busy. The
-    numbers are those of `train` alone. Configurations of one architecture and batch
-    size share a compiled program (see `training.train`), one for each thread that needs
-    it at the same time: order them so that neighbors differ in architecture.
+    Without an executor two threads work side by side, for one training cannot keep two
+    cores busy. The numbers are those of `train` alone, whatever runs it. Configurations
+    of one architecture and batch size share a compiled program in each process (see
+    `training.train`), one for each thread that needs it at the same time: order them so
+    that neighbors differ in architecture.
+
+    An executor of processes gets the images once a worker: Dask's through its scheduler,
+    any other through a temporary file, so its processes must be on this machine. `measure`
+    and `scale_fn` then have to be picklable, and so has what `measure` returns.
 
     Args:
         configurations: hyperparameters by the names of the post; hidden_sizes
@@ -43,20 +62,26 @@ def sweep(
             learning_rate, training_steps, seed (see `train`) and scale_fn (see `Encoder`).
         images: to train on, [N, H, W, C].
         test_images: held out, [M, H, W, C].
-        measure: computes further columns from (encoder, decoder, prior), in the
-            thread that trained them.
+        measure: computes further columns from (encoder, decoder, prior), where they
+            were trained.
+        executor: runs the trainings, e.g. `concurrent.futures.ProcessPoolExecutor` with
+            a context that spawns, or `dask.distributed.Client(...).get_executor()`. It is
+            left open.
+        file: a CSV file that each finished row is added to. Rows that it has already, of
+            the same hyperparameters, images and version of TensorFlow, are not computed again.
         progress: whether to show a progress bar.
 
     Returns:
-        One row a configuration: its hyperparameters; the held-out means `rate`,
-        `distortion` and `elbo`, in nats per image; `active_units`, a number of
-        latents; and what `measure` returns. An interrupt waits for the models in
-        training and returns the rows that are finished.
+        One row a configuration, in their order: its hyperparameters; the held-out means
+        `rate`, `distortion` and `elbo`, in nats per image; `active_units`, a number of
+        latents; what `measure` returns; and `error`, None or why there are no numbers,
+        which is warned of, too. An interrupt waits for the models in training and returns
+        the rows that are finished.
 
     Raises:
         ValueError: if a configuration has an unknown or a missing name, or there
-            are none; and as `train`, for a value out of its range.
-        NonFiniteLossError: as `train`.
+            are none; if `file` cannot hold the rows.
+        Exception: that of the first configuration, if every one has failed.
     """
     configurations = [dict(configuration) for configuration in configurations]
     if not configurations:
@@ -69,39 +94,172 @@ def sweep(
                 f"{sorted(_LINK | _TRAINING)}, got {sorted(names)}"
             )
     images, test_images = check_images(images), check_images(test_images, "test_images")
+    keys = [_key(configuration) for configuration in configurations] if file is not None else []
+    finished = _File(file, images, test_images) if file is not None else None
+    rows = {i: finished.rows[key] for i, key in enumerate(keys) if key in finished.rows}
+
     forget_programs()
-    with (
-        ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as executor,
-        progress_bar(len(configurations), progress) as bar,
-    ):
-        futures = [
-            executor.submit(_run, configuration, images, test_images, measure)
-            for configuration in configurations
-        ]
+    with contextlib.ExitStack() as stack:
+        bar = stack.enter_context(progress_bar(len(configurations), progress))
+        if rows:
+            bar.update(len(rows))
+        stack.callback(forget_programs)
+        if executor is None:
+            executor = stack.enter_context(ThreadPoolExecutor(min(2, os.cpu_count() or 1)))
+            data = images, test_images
+        else:
+            data = stack.enter_context(_once_a_worker(executor, images, test_images))
+        futures: dict[Future, int] = {}
+
+        def collect(future: Future) -> None:
+            # Dask trains again what a lost worker has finished, if anybody still holds its future.
+            i = futures.pop(future)
+            if future.cancelled():
+                row = RuntimeError("the executor gave it up, as Dask does if all workers are lost")
+            else:
+                row = future.exception() or future.result()
+            if isinstance(row, KeyboardInterrupt):
+                return
+            rows[i] = row
+            if finished is not None and isinstance(row, dict):
+                finished.add(keys[i], row)
+
         try:
+            for i, configuration in enumerate(configurations):
+                if i not in rows:
+                    futures[executor.submit(_run, configuration, *data, measure)] = i
             for future in as_completed(futures):
-                future.result()
+                collect(future)
                 bar.update()
-        except KeyboardInterrupt:
-            pass  # the rows so far are the answer
+        except KeyboardInterrupt:  # the rows so far are the answer
+            for future in wait([f for f in futures if not f.cancel()]).done:
+                collect(future)
         finally:
-            executor.shutdown(cancel_futures=True)
-            forget_programs()
-    rows = zip(configurations, futures, strict=True)
-    return pd.DataFrame(
-        [c | f.result() for c, f in rows if not f.cancelled() and f.exception() is None]
-    )
+            for future in futures:
+                future.cancel()
+    return _table(configurations, rows)
+
+
+@contextlib.contextmanager
+def _once_a_worker(executor: Executor, *arrays: np.ndarray) -> Iterator[tuple]:
+    """Makes what `_run` takes in the place of arrays, small enough to go with each task."""
+    if client := getattr(executor, "_client", None):  # Dask's: its own futures stand for the data
+        yield tuple(client.scatter(list(arrays), broadcast=True))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{i}.npy" for i in range(len(arrays))]
+        for path, array in zip(paths, arrays, strict=True):
+            np.save(path, array)
+        yield tuple(paths)
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(path: Path) -> np.ndarray:
+    return np.load(path)
 
 
 def _run(configuration, images, test_images, measure) -> dict[str, Any]:
     """Trains and scores one model."""
+    if os.getpid() != _PROCESS:
+        raise RuntimeError(
+            "executor must start its processes anew, for TensorFlow cannot run in a fork: "
+            'give it mp_context=multiprocessing.get_context("spawn")'
+        )
+    if isinstance(images, Path):
+        images, test_images = _loaded(images), _loaded(test_images)
     latent_size = configuration["latent_size"]
     links = {name: configuration[name] for name in _LINK & set(configuration)}
     encoder = Encoder(configuration["hidden_sizes"], latent_size, **links)
     decoder = Decoder(configuration["hidden_sizes"], images.shape[1:])
     prior = standard_normal(latent_size)
     options = {name: configuration[name] for name in _TRAINING & set(configuration)}
-    train(encoder, decoder, prior, images, progress=False, **options)
+    losses = train(encoder, decoder, prior, images, progress=False, **options)
+    if losses.attrs["interrupted"]:  # a terminal interrupts all its processes at once
+        raise KeyboardInterrupt
     row = evaluate(encoder, decoder, prior, test_images).mean().to_dict()
     row["active_units"] = int(active_units(encoder, test_images).sum())
     return row | dict(measure(encoder, decoder, prior) if measure else {})
+
+
+def _table(configurations: list[dict], rows: dict[int, dict | Exception]) -> pd.DataFrame:
+    """Puts rows in the order of their configurations, and says which of them failed."""
+    errors = {i: row for i, row in sorted(rows.items()) if isinstance(row, Exception)}
+    if errors:
+        first, error = next(iter(errors.items()))
+        if len(errors) == len(configurations):
+            raise error
+        warnings.warn(
+            f"{len(errors)} of {len(configurations)} configurations failed, see the column error; "
+            f"the first is {configurations[first]}: {error}",
+            stacklevel=3,
+        )
+    table = pd.DataFrame(
+        [
+            configurations[i] | ({} if i in errors else row) | {"error": errors.get(i)}
+            for i, row in sorted(rows.items())
+        ]
+    )
+    table["error"] = [None if e is None else f"{type(e).__name__}: {e}" for e in table["error"]]
+    return table
+
+
+def _key(configuration: Mapping[str, Any]) -> tuple[str, ...]:
+    """Writes what tells a configuration from others, each value as JSON."""
+    values = dict(configuration)
+    if "scale_fn" in values:
+        values["scale_fn"] = f"{values['scale_fn'].__module__}.{values['scale_fn'].__qualname__}"
+        if "<" in values["scale_fn"]:
+            raise ValueError(
+                "scale_fn must be a function of a module to be named in a file, "
+                f"got {values['scale_fn']}"
+            )
+    return tuple(_as_json(name, values[name]) if name in values else "" for name in _COLUMNS)
+
+
+def _as_json(name: str, value: Any) -> str:
+    try:
+        return json.dumps(value, default=lambda number: number.item())
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(f"{name} must be a number or a text to go into a file, got {type(value)}")
+
+
+class _File:
+    """The finished rows of sweeps in a CSV file, each value as JSON."""
+
+    def __init__(self, path: str | os.PathLike, images: np.ndarray, test_images: np.ndarray):
+        self.path = Path(path)
+        self.rows: dict[tuple[str, ...], dict[str, Any]] = {}
+        self.columns: list[str] = []
+        digest = hashlib.sha256(tf.__version__.encode())
+        for array in (images, test_images):
+            digest.update(f"{array.shape} {array.dtype}".encode())
+            digest.update(np.ascontiguousarray(array))
+        self.made_of = digest.hexdigest()[:16]
+        if not self.path.exists():
+            return
+        text = self.path.read_text(encoding="utf-8")
+        if not text.endswith("\n"):  # the last row was not written to its end
+            draft = self.path.with_name(f"{self.path.name}.draft")
+            draft.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
+            draft.replace(self.path)
+        with self.path.open(encoding="utf-8", newline="") as lines:
+            self.columns, *known = list(csv.reader(lines)) or [[]]
+        size = len(_COLUMNS) + 1
+        if self.columns and self.columns[:size] != [*_COLUMNS, "made_of"]:
+            raise ValueError(f"file must be new or of another sweep, got {self.path}")
+        for values in known:
+            if values[size - 1] == self.made_of:
+                results = zip(self.columns[size:], map(json.loads, values[size:]), strict=True)
+                self.rows[tuple(values[: size - 1])] = dict(results)
+
+    def add(self, key: tuple[str, ...], row: dict[str, Any]) -> None:
+        """Appends a row."""
+        values = [*key, self.made_of, *(_as_json(*item) for item in row.items())]
+        columns = [*_COLUMNS, "made_of", *row]
+        if self.columns not in ([], columns):
+            raise ValueError(f"file must have the columns {columns}, got {self.columns}")
+        with self.path.open("a", encoding="utf-8", newline="") as lines:
+            csv.writer(lines, lineterminator="\n").writerows(
+                [values] if self.columns else [columns, values]
+            )
+        self.columns = columns

@@ -45,6 +45,9 @@ class NonFiniteLossError(ArithmeticError):
         super().__init__(message)
         self.losses = losses
 
+    def __reduce__(self):  # which lets it come from another process
+        return type(self), (str(self), self.losses)
+
 
 def train(
     encoder: snt.Module,
