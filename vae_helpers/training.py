@@ -126,7 +126,7 @@ def train(
         # Sonnet's own property refuses to be asked before the first call.
         if not any(tf.Module.variables.fget(module) for module in (encoder, decoder)):
             tf.random.set_seed(seed)
-        latent_size = _check_model(encoder, decoder, prior, images[:1])
+        latent_size = check_model(encoder, decoder, prior, images[:1])
     one = averaged_beta(1.0, images[0].size, latent_size)
     if num_samples > 1 and not np.isclose(beta, one):
         raise ValueError(
@@ -162,7 +162,7 @@ def train(
         finally:
             steps.finish(encoder, decoder)
 
-    losses = _losses(np.concatenate(terms), beta, images[0].size, latent_size)
+    losses = loss_table(np.concatenate(terms), beta, images[0].size, latent_size)
     losses.attrs["interrupted"] = interrupted
     if not finite:
         raise NonFiniteLossError(_diagnosis(losses.iloc[-1], learning_rate, beta), losses)
@@ -232,7 +232,7 @@ class _CompiledSteps:
     def _step(self, prior, x, seed, beta, learning_rate) -> tuple[tf.Tensor, tf.Tensor]:
         """Takes one step on the batch x, unless its loss is not finite.
 
-        Returns whether it is, and its terms (see `_losses`) averaged over the batch.
+        Returns whether it is, and its terms (see `loss_table`) averaged over the batch.
         """
         num_pixels = x.shape[1:].num_elements()
         with tf.GradientTape() as tape:
@@ -362,7 +362,7 @@ def copy_variables(source: Any, target: Any) -> None:
             yours.assign(mine)
 
 
-def _check_model(encoder, decoder, prior, image) -> int:
+def check_model(encoder, decoder, prior, image) -> int:
     """Runs one image through, which creates the weights, and returns the latent size."""
     q = encoder(image)
     rate(q, prior)
@@ -371,7 +371,7 @@ def _check_model(encoder, decoder, prior, image) -> int:
     return z.shape[-1]
 
 
-def _losses(terms: np.ndarray, beta: float, num_pixels: int, latent_size: int) -> pd.DataFrame:
+def loss_table(terms: np.ndarray, beta: float, num_pixels: int, latent_size: int) -> pd.DataFrame:
     """Makes the table of `train` from rate, distortion and, with several samples, -bound."""
     rates, distortions, *bounds = terms.astype(np.float64).T
     total, kl, reconstruction = original_loss(
