@@ -97,6 +97,11 @@ SETS = {
             {"hidden_sizes": [256, 128, 64], "passes": [1, 1], "learning_rate": 1e-5},
         ]
     ],
+    "08_scaling_out": [
+        {"training_steps": 1, "latent_sizes": [1], "batch_size": 2, "hidden_sizes": []},
+        {"training_steps": 2, "betas": [0, 100], "batch_size": 512, "seed": 3},
+        {"training_steps": 2, "learning_rate": 1e-1, "num_workers": 3},
+    ],
 }
 
 

@@ -1,0 +1,59 @@
+"""Training over two devices is training on one."""
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import sonnet as snt
+
+from vae_helpers.replication import train_replicated
+
+# TensorFlow cuts the processor in two only before it starts.
+SCRIPT = """
+import sys
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import sonnet as snt
+from vae_helpers.data import load_images
+from vae_helpers.models import Decoder, Encoder, standard_normal
+from vae_helpers.replication import train_replicated
+
+images, _ = load_images("mnist", "test")
+devices = [device.name for device in tf.config.list_logical_devices("CPU")]
+for number in (1, 2):
+    model = Encoder([16], 3), Decoder([16], images.shape[1:]), standard_normal(3)
+    replicator = snt.distribute.Replicator(devices[:number])
+    losses = train_replicated(replicator, *model, images, training_steps=64, progress=False)
+    losses.assign(devices=replicator.num_replicas_in_sync).to_csv(sys.stdout, index=False)
+"""
+
+
+@pytest.mark.slow
+def test_two_devices_train_as_one():
+    command = [sys.executable, "-c", SCRIPT]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    losses = pd.read_csv(io.StringIO(done)).query("devices != 'devices'").astype(float)
+    one, two = (losses[losses["devices"] == number] for number in (1, 2))
+    assert len(one) == len(two) == 64
+    terms = ["total", "kl", "reconstruction", "rate", "distortion"]
+    np.testing.assert_allclose(one[terms], two[terms], rtol=1e-5)
+    assert one["distortion"].iloc[-1] < 0.6 * one["distortion"].iloc[0], "it learns"
+
+
+def test_what_cannot_be_split_is_named(images, make_model):
+    replicator = snt.distribute.Replicator(["/device:CPU:0"])
+    with pytest.raises(
+        ValueError, match="batch_size must be a multiple of 1.*at most 10, .*got 11"
+    ):
+        train_replicated(replicator, *make_model(), images[:10], batch_size=11)
+    with pytest.raises(ValueError, match="training_steps must be a positive integer"):
+        train_replicated(replicator, *make_model(), images[:64], training_steps=0)
+    encoder, decoder, prior = make_model()
+    decoder(encoder(images[:1]).loc)
+    with pytest.raises(ValueError, match="given their weights in replicator.scope()"):
+        train_replicated(replicator, encoder, decoder, prior, images[:64])
