@@ -9,7 +9,7 @@ SOLUTIONS := $(sort $(wildcard notebooks/solutions/[0-9]*.ipynb))
 DECKS := notebooks/01_elbo.ipynb notebooks/03_training.ipynb notebooks/05_traversals.ipynb
 
 .DEFAULT_GOAL := help
-.PHONY: help run rerun test check test-reruns test-colab test-binder test-oldest test-newest lab book slides \
+.PHONY: help run rerun test check test-reruns test-colab test-binder test-oldest test-newest bench lab book slides \
     address refresh published likelihood lock clean
 
 help: ## list the targets
@@ -65,6 +65,14 @@ $(1)/bin/python -m pytest -q -m "not slow and not weekly" tests
 $(1)/bin/python notebooks/run.py --to $(1)/notebooks \
     notebooks/02_model.ipynb notebooks/03_training.ipynb notebooks/05_traversals.ipynb
 endef
+
+bench: $(SET_UP) build/bench/.set-up ## time the package beside its peers: make bench ONLY="train bound"
+	$(BIN)/python tests/benchmarks/run.py $(if $(ONLY),--only $(ONLY))
+
+build/bench/.set-up: tests/benchmarks/requirements.txt
+	$(PYTHON) -m venv --clear build/bench/env
+	build/bench/env/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
 
 lab: $(SET_UP) ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
