@@ -64,9 +64,8 @@ def sweep(
         test_images: held out, [M, H, W, C].
         measure: computes further columns from (encoder, decoder, prior), where they
             were trained.
-        executor: runs the trainings, e.g. `concurrent.futures.ProcessPoolExecutor` with
-            a context that spawns, or `dask.distributed.Client(...).get_executor()`. It is
-            left open.
+        executor: runs the trainings, e.g. a `ProcessPoolExecutor` whose context spawns,
+            or `client.get_executor()` of a Dask `Client`. It is left open.
         file: a CSV file that each finished row is added to. Rows that it has already, of
             the same hyperparameters, images and version of TensorFlow, are not computed again.
         progress: whether to show a progress bar.

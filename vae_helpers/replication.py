@@ -40,7 +40,7 @@ def train_replicated(
     batch, from the seed [seed, i] at step i; the images are those of `training.batch_indices`.
 
     Args:
-        replicator: over the devices, e.g. `snt.distribute.Replicator()` for all GPUs.
+        replicator: over the devices; `Replicator()` takes all GPUs.
         encoder: maps images [B, H, W, C] to a Normal q(z|x), batch shape [B, L]; it and the
             decoder have no weights yet, or were given them in `replicator.scope()`.
         decoder: maps codes [B, L] to p(x|z), batch shape [B, H, W, C].
