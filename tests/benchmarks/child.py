@@ -5,11 +5,12 @@ in JSON. This module needs NumPy alone, for the peers have an environment of the
 """
 
 import json
-import resource
+import re
 import sys
 import time
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -73,12 +74,18 @@ def measure(
         if i == 0:
             after_first()
     steady = float(np.median(seconds[1:] or seconds))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     report = {
         "units": units,
         "seconds": steady / units,
         "setup": seconds[0] - steady,
-        "memory": peak / (1e9 if sys.platform == "darwin" else 1e6),
+        "memory": _peak_memory(),
         "elbo": values[0],
     }
     print(json.dumps(report))
+
+
+def _peak_memory() -> float:
+    """Returns the largest resident set so far in GB, NaN where /proc doesn't tell it."""
+    status = Path("/proc/self/status")
+    peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    return int(peak[1]) / 1e6 if peak else float("nan")
