@@ -32,6 +32,7 @@ from vae_helpers.objective import (
 tfd = tfp.distributions
 
 STEPS_PER_CALL = 64
+_LARGE = 4096  # elements; copying so many costs more than operations of their own
 
 _INITIALIZATION = threading.Lock()  # all threads draw weights from one generator
 _LENDING = threading.Lock()
@@ -201,12 +202,15 @@ class _CompiledSteps:
         self.num_samples = num_samples
         # Rate, distortion and, with several samples, the bound with the sign changed.
         self.num_terms = 2 if num_samples == 1 else 3
-        self.weights = encoder.trainable_variables + decoder.trainable_variables
+        weights = encoder.trainable_variables + decoder.trainable_variables
+        self.large = [w for w in weights if w.shape.num_elements() >= _LARGE]
+        self.small = [w for w in weights if w.shape.num_elements() < _LARGE]
         self.optimizer = snt.optimizers.Adam()
-        # One long vector of them all: fewer operations to compile, and to keep in memory.
-        self.flat = tf.Variable(_flattened(self.weights))
+        # One vector of the small ones: fewer operations to compile, and to keep in memory.
+        self.flat = tf.Variable(_flattened(self.small))
+        self.weights = [*self.large, self.flat]
         # Sonnet creates the moments at the first use, which must not be inside the program.
-        self.optimizer.apply([tf.zeros_like(self.flat)], [self.flat])
+        self.optimizer.apply([tf.zeros_like(w) for w in self.weights], self.weights)
         integer, real = tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.float32)
         # AutoGraph is not needed, and warns of lambdas that it cannot read.
         self.run = tf.function(
@@ -221,7 +225,7 @@ class _CompiledSteps:
         for variable in self.optimizer.variables:
             variable.assign(tf.zeros_like(variable))
         copy_variables((encoder, decoder), (self.encoder, self.decoder))
-        self.flat.assign(_flattened(self.weights))
+        self.flat.assign(_flattened(self.small))
 
     def finish(self, encoder: snt.Module, decoder: snt.Module) -> None:
         copy_variables((self.encoder, self.decoder), (encoder, decoder))
@@ -255,12 +259,15 @@ class _CompiledSteps:
         finite = tf.math.is_finite(loss)
         # Zeros instead of a branch, which XLA could not fuse with what is around it.
         unused = tf.UnconnectedGradients.ZERO  # for a weight that the loss does not depend on
-        gradient = _flattened(tape.gradient(loss, self.weights, unconnected_gradients=unused))
-        gradient = tf.where(finite, gradient, tf.zeros_like(gradient))
+        large, small = tape.gradient(loss, (self.large, self.small), unconnected_gradients=unused)
+        gradients = [
+            tf.where(finite, gradient, tf.zeros_like(gradient))
+            for gradient in (*large, _flattened(small))
+        ]
         self.optimizer.learning_rate = tf.where(finite, learning_rate, 0.0)
-        self.optimizer.apply([gradient], [self.flat])
-        sizes = [w.shape.num_elements() for w in self.weights]
-        for weight, value in zip(self.weights, tf.split(self.flat, sizes), strict=True):
+        self.optimizer.apply(gradients, self.weights)
+        sizes = [w.shape.num_elements() for w in self.small]
+        for weight, value in zip(self.small, tf.split(self.flat, sizes), strict=True):
             weight.assign(tf.reshape(value, weight.shape))
         return finite, tf.stack(terms)
 
@@ -349,7 +356,7 @@ def _own_networks(encoder, decoder, image_shape) -> tuple[Encoder, Decoder, tfd.
 
 def _flattened(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     """Lays tensors end to end, [the number of all their elements]."""
-    return tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0)
+    return tf.concat([tf.zeros([0]), *(tf.reshape(tensor, [-1]) for tensor in tensors)], axis=0)
 
 
 def copy_variables(source: Any, target: Any) -> None:
