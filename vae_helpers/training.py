@@ -8,6 +8,7 @@ import functools
 import gc
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -134,23 +135,21 @@ def train(
     batches_spec = tf.TensorSpec(batch_shape, np.uint8 if binarized else images.dtype)
     program = compiled(_CompiledSteps, encoder, decoder, prior, batches_spec, num_samples)
     finished, finite, interrupted = 0, True, False
-    batches = batch_indices(len(images), batch_size, seed)
-    pixels = np.random.default_rng([seed, 1])
-    with program as steps, progress_bar(training_steps, progress) as bar:
+    calls = _calls(images, batch_size, training_steps, binarized, seed)
+    with (
+        program as steps,
+        ThreadPoolExecutor(1) as loader,
+        progress_bar(training_steps, progress) as bar,
+    ):
         steps.start(encoder, decoder)
         terms = [np.empty([0, steps.num_terms], np.float32)]
         try:
-            while finite and finished < training_steps:
-                count = min(STEPS_PER_CALL, training_steps - finished)
-                x = np.zeros(batch_shape, images.dtype)
-                for i in range(count):
-                    x[i] = images[next(batches)]
-                if binarized:
-                    x = draw_pixels(x, pixels)
+            following = loader.submit(next, calls, None)
+            while finite and (call := following.result()):
+                following = loader.submit(next, calls, None)  # while these are trained on
+                count, x = call
                 numbers = map(tf.constant, (finished, count, seed, beta, learning_rate))
-                done, finite, chunk = (
-                    t.numpy() for t in steps.run(prior, tf.constant(x), *numbers)
-                )
+                done, finite, chunk = (t.numpy() for t in steps.run(prior, x, *numbers))
                 terms.append(chunk[:done])
                 finished += int(done)
                 bar.update(done)
@@ -165,6 +164,20 @@ def train(
     if not finite:
         raise NonFiniteLossError(_diagnosis(losses.iloc[-1], learning_rate, beta), losses)
     return losses
+
+
+def _calls(
+    images: np.ndarray, batch_size: int, training_steps: int, binarized: bool, seed: int
+) -> Iterator[tuple[int, tf.Tensor]]:
+    """Yields how many steps each call of the program takes, and their batches [S, B, H, W, C]."""
+    indices = batch_indices(len(images), batch_size, seed)
+    pixels = np.random.default_rng([seed, 1])
+    for first in range(0, training_steps, STEPS_PER_CALL):
+        count = min(STEPS_PER_CALL, training_steps - first)
+        x = np.zeros([STEPS_PER_CALL, batch_size, *images.shape[1:]], images.dtype)
+        for i in range(count):
+            x[i] = images[next(indices)]
+        yield count, tf.constant(draw_pixels(x, pixels) if binarized else x)
 
 
 def batch_indices(num_images: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
