@@ -64,7 +64,9 @@ def distortion(p: tfd.Distribution, x: Any) -> tf.Tensor:
         pixels = tf.nn.sigmoid_cross_entropy_with_logits(labels=x, logits=p.logits)
     else:
         pixels = -p.log_prob(x)
-    return _sum_all_but_first(pixels)
+    # Summed as a product with ones, which XLA does in a fraction of the time of its own sum.
+    pixels = tf.reshape(pixels, [-1, x.shape[1:].num_elements()])
+    return tf.linalg.matvec(pixels, tf.ones([pixels.shape[1]]))
 
 
 def log_density(distribution: tfd.Distribution, z: tf.Tensor) -> tf.Tensor:

@@ -8,6 +8,7 @@ import functools
 import gc
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from vae_helpers.objective import (
 tfd = tfp.distributions
 
 STEPS_PER_CALL = 64
+_LARGE = 4096  # elements; copying so many costs more than operations of their own
 
 _INITIALIZATION = threading.Lock()  # all threads draw weights from one generator
 _LENDING = threading.Lock()
@@ -136,23 +138,21 @@ def train(
     batches_spec = tf.TensorSpec(batch_shape, np.uint8 if binarized else images.dtype)
     program = compiled(_CompiledSteps, encoder, decoder, prior, batches_spec, num_samples)
     finished, finite, interrupted = 0, True, False
-    batches = batch_indices(len(images), batch_size, seed)
-    pixels = np.random.default_rng([seed, 1])
-    with program as steps, progress_bar(training_steps, progress) as bar:
+    calls = _calls(images, batch_size, training_steps, binarized, seed)
+    with (
+        program as steps,
+        ThreadPoolExecutor(1) as loader,
+        progress_bar(training_steps, progress) as bar,
+    ):
         steps.start(encoder, decoder)
         terms = [np.empty([0, steps.num_terms], np.float32)]
         try:
-            while finite and finished < training_steps:
-                count = min(STEPS_PER_CALL, training_steps - finished)
-                x = np.zeros(batch_shape, images.dtype)
-                for i in range(count):
-                    x[i] = images[next(batches)]
-                if binarized:
-                    x = draw_pixels(x, pixels)
+            following = loader.submit(next, calls, None)
+            while finite and (call := following.result()):
+                following = loader.submit(next, calls, None)  # while these are trained on
+                count, x = call
                 numbers = map(tf.constant, (finished, count, seed, beta, learning_rate))
-                done, finite, chunk = (
-                    t.numpy() for t in steps.run(prior, tf.constant(x), *numbers)
-                )
+                done, finite, chunk = (t.numpy() for t in steps.run(prior, x, *numbers))
                 terms.append(chunk[:done])
                 finished += int(done)
                 bar.update(done)
@@ -167,6 +167,20 @@ def train(
     if not finite:
         raise NonFiniteLossError(_diagnosis(losses.iloc[-1], learning_rate, beta), losses)
     return losses
+
+
+def _calls(
+    images: np.ndarray, batch_size: int, training_steps: int, binarized: bool, seed: int
+) -> Iterator[tuple[int, tf.Tensor]]:
+    """Yields how many steps each call of the program takes, and their batches [S, B, H, W, C]."""
+    indices = batch_indices(len(images), batch_size, seed)
+    pixels = np.random.default_rng([seed, 1])
+    for first in range(0, training_steps, STEPS_PER_CALL):
+        count = min(STEPS_PER_CALL, training_steps - first)
+        x = np.zeros([STEPS_PER_CALL, batch_size, *images.shape[1:]], images.dtype)
+        for i in range(count):
+            x[i] = images[next(indices)]
+        yield count, tf.constant(draw_pixels(x, pixels) if binarized else x)
 
 
 def batch_indices(num_images: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
@@ -204,12 +218,15 @@ class _CompiledSteps:
         self.num_samples = num_samples
         # Rate, distortion and, with several samples, the bound with the sign changed.
         self.num_terms = 2 if num_samples == 1 else 3
-        self.weights = encoder.trainable_variables + decoder.trainable_variables
+        weights = encoder.trainable_variables + decoder.trainable_variables
+        self.large = [w for w in weights if w.shape.num_elements() >= _LARGE]
+        self.small = [w for w in weights if w.shape.num_elements() < _LARGE]
         self.optimizer = snt.optimizers.Adam()
-        # One long vector of them all: fewer operations to compile, and to keep in memory.
-        self.flat = tf.Variable(_flattened(self.weights))
+        # One vector of the small ones: fewer operations to compile, and to keep in memory.
+        self.flat = tf.Variable(_flattened(self.small))
+        self.weights = [*self.large, self.flat]
         # Sonnet creates the moments at the first use, which must not be inside the program.
-        self.optimizer.apply([tf.zeros_like(self.flat)], [self.flat])
+        self.optimizer.apply([tf.zeros_like(w) for w in self.weights], self.weights)
         integer, real = tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.float32)
         # AutoGraph is not needed, and warns of lambdas that it cannot read.
         self.run = tf.function(
@@ -224,7 +241,7 @@ class _CompiledSteps:
         for variable in self.optimizer.variables:
             variable.assign(tf.zeros_like(variable))
         copy_variables((encoder, decoder), (self.encoder, self.decoder))
-        self.flat.assign(_flattened(self.weights))
+        self.flat.assign(_flattened(self.small))
 
     def finish(self, encoder: snt.Module, decoder: snt.Module) -> None:
         copy_variables((self.encoder, self.decoder), (encoder, decoder))
@@ -258,12 +275,15 @@ class _CompiledSteps:
         finite = tf.math.is_finite(loss)
         # Zeros instead of a branch, which XLA could not fuse with what is around it.
         unused = tf.UnconnectedGradients.ZERO  # for a weight that the loss does not depend on
-        gradient = _flattened(tape.gradient(loss, self.weights, unconnected_gradients=unused))
-        gradient = tf.where(finite, gradient, tf.zeros_like(gradient))
+        large, small = tape.gradient(loss, (self.large, self.small), unconnected_gradients=unused)
+        gradients = [
+            tf.where(finite, gradient, tf.zeros_like(gradient))
+            for gradient in (*large, _flattened(small))
+        ]
         self.optimizer.learning_rate = tf.where(finite, learning_rate, 0.0)
-        self.optimizer.apply([gradient], [self.flat])
-        sizes = [w.shape.num_elements() for w in self.weights]
-        for weight, value in zip(self.weights, tf.split(self.flat, sizes), strict=True):
+        self.optimizer.apply(gradients, self.weights)
+        sizes = [w.shape.num_elements() for w in self.small]
+        for weight, value in zip(self.small, tf.split(self.flat, sizes), strict=True):
             weight.assign(tf.reshape(value, weight.shape))
         return finite, tf.stack(terms)
 
@@ -352,7 +372,7 @@ def _own_networks(encoder, decoder, image_shape) -> tuple[Encoder, Decoder, tfd.
 
 def _flattened(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     """Lays tensors end to end, [the number of all their elements]."""
-    return tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0)
+    return tf.concat([tf.zeros([0]), *(tf.reshape(tensor, [-1]) for tensor in tensors)], axis=0)
 
 
 def copy_variables(source: Any, target: Any) -> None:

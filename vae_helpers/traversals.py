@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import scipy.stats
+import scipy.special
 
 from vae_helpers import checks
 
@@ -82,7 +82,7 @@ def quantiles(num: int) -> np.ndarray:
         ValueError: if `num` is not a positive integer.
     """
     num = checks.positive_integer("num", num)
-    return scipy.stats.norm.ppf((np.arange(num) + 0.5) / num).astype(np.float32)
+    return scipy.special.ndtri((np.arange(num) + 0.5) / num).astype(np.float32)
 
 
 def interpolate(start: Any, end: Any, num: int) -> np.ndarray:
