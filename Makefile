@@ -66,8 +66,8 @@ $(1)/bin/python notebooks/run.py --to $(1)/notebooks \
     notebooks/02_model.ipynb notebooks/03_training.ipynb notebooks/05_traversals.ipynb
 endef
 
-bench: $(SET_UP) build/bench/.set-up ## time the package beside its peers: make bench ONLY="train bound"
-	$(BIN)/python tests/benchmarks/run.py $(if $(ONLY),--only $(ONLY))
+bench: $(SET_UP) build/bench/.set-up ## time it beside its peers, for an hour or two: make bench ONLY="train bound" ROUNDS=3
+	$(BIN)/python tests/benchmarks/run.py $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 build/bench/.set-up: tests/benchmarks/requirements.txt
 	$(PYTHON) -m venv --clear build/bench/env
@@ -76,14 +76,6 @@ build/bench/.set-up: tests/benchmarks/requirements.txt
 
 lab: $(SET_UP) ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
-
-bench: $(SET_UP) build/bench/.set-up ## time it beside its peers, for an hour or two: make bench ONLY="train bound" ROUNDS=3
-	$(BIN)/python tests/benchmarks/run.py $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
-
-build/bench/.set-up: tests/benchmarks/requirements.txt
-	$(PYTHON) -m venv --clear build/bench/env
-	build/bench/env/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
-	@touch $@
 
 book: $(SET_UP) ## build the site of all notebooks in build/book; a warning is an error
 	$(BIN)/sphinx-build --fail-on-warning --nitpicky --quiet -c notebooks/book -d build/doctrees notebooks build/book
