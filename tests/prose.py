@@ -115,15 +115,17 @@ def computed(side: str) -> float | None:
         side = re.sub(tex, python, side)
     try:
         return float(eval(side.strip(), {"__builtins__": {}, "math": math}))
-    except (SyntaxError, TypeError, NameError):
+    except (SyntaxError, TypeError, NameError, ZeroDivisionError):
         return None
 
 
-def is_true(formula: str) -> bool:
-    """Whether a formula ends with an equation between numbers, which is right, rounded."""
+def equation(formula: str) -> bool | None:
+    """Whether a formula that ends with an equation between numbers is right, rounded."""
     *_, left, right = ["", *re.split(r"=|\\approx", formula.strip("$"))]
     values = computed(left), computed(right)
-    return None not in values and abs(values[0] - values[1]) <= 0.5000001 * value(right.strip())[1]
+    if None in values or NUMBER.fullmatch(left.strip()):
+        return None
+    return abs(values[0] - values[1]) <= 0.5000001 * value(right.strip())[1]
 
 
 def blank(pattern: re.Pattern, text: str) -> str:
@@ -131,19 +133,19 @@ def blank(pattern: re.Pattern, text: str) -> str:
     return pattern.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
 
 
-def spoken(text: str) -> Iterator[tuple[re.Match, bool]]:
-    """Yields the numbers that may be results, and whether each is part of right arithmetic.
+def spoken(text: str) -> Iterator[tuple[re.Match, bool | None]]:
+    """Yields the numbers that may be results, and whether each is part of a right equation.
 
-    In a formula these are the decimals, and what stands alone on its side.
+    In another formula these are the decimals, and what stands alone on its side.
     """
     text = blank(NO_RESULT, text)
     formulas = list(MATH.finditer(text))
     for match in NUMBER.finditer(text):
-        within = [f for f in formulas if f.start() < match.start() < f.end()]
-        right = any(is_true(formula[0]) for formula in within)
+        within = next((f[0] for f in formulas if f.start() < match.start() < f.end()), None)
+        right = equation(within) if within else None
         alone = re.search(r"(?:\$|=|\\approx|[<>+±]|\\pm)\s*$", text[: match.start()])
         alone = alone and re.match(r"\s*(?:\$|=|\\approx|[.,;]|\\%)", text[match.end() :])
-        if not within or right or alone or "." in match[0]:
+        if not within or right is not None or alone or "." in match[0]:
             yield match, right
 
 
@@ -225,7 +227,7 @@ def find(notebook: nbformat.NotebookNode, path: Path) -> list[Found]:
                 for match, right in spoken(block[0]):
                     percent = bool(re.match(r"(?:\$| |\\)*%", block[0][match.end() :]))
                     kind, by = holder(match[0], percent, candidates)
-                    if kind in ("", "code") and right:
+                    if right is not None and kind in ("", "code"):
                         kind, by = "arithmetic", ""
                     if not kind and value(match[0])[0] in SIZES:
                         kind = "size"
@@ -234,6 +236,8 @@ def find(notebook: nbformat.NotebookNode, path: Path) -> list[Found]:
                         said, unit, _ = value(match[0])
                         if not isinstance(by, str) and abs(by - said) > 0.5 * unit:
                             kind = ""
+                    if right is False:
+                        kind = ""
                     start = block.start() + match.start()
                     context = cell.source[max(0, start - 40) : start + 40].replace("\n", " ")
                     found.append(Found(cell.id, match[0], start, kind, by, context))
