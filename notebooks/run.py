@@ -67,7 +67,10 @@ def execute(path: Path, quick: bool) -> tuple[nbformat.NotebookNode, float]:
             for output in cell.outputs:
                 if "text/plain" in output.get("data", {}):
                     output.data["text/plain"] = _ADDRESS.sub("", output.data["text/plain"])
-    notebook.metadata |= {"outputs_of": sources_digest(notebook), "outputs": outputs_digest(notebook)}
+    notebook.metadata |= {
+        "outputs_of": sources_digest(notebook),
+        "outputs": outputs_digest(notebook),
+    }
     return notebook, peak
 
 

@@ -25,7 +25,7 @@ FOLDER = Path(__file__).parent.parent / "notebooks"
 PATHS = [*sorted(FOLDER.glob("[0-9]*.ipynb")), *sorted(FOLDER.glob("solutions/[0-9]*.ipynb"))]
 NO_RESULTS = {"On your own", "Further reading"}  # tasks, whose results are in the solutions; papers
 SIZES = {28, 784, 10_000, 60_000, 70_000}  # of MNIST
-WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 # What no cell holds: its value, to be checked, or the reason why it is no result.
 BY_HAND = {
     ("01_elbo", "step-c-text"): {"9": "an example"},
@@ -167,7 +167,9 @@ def written(code: str) -> list[str]:
     tree = ast.parse(re.sub(r"^( *)[!%].*", r"\1pass", code, flags=re.MULTILINE))
     nodes = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
     found = [str(node) for node in nodes if type(node) in (int, float)]
-    found += [match[0] for node in nodes if isinstance(node, str) for match in NUMBER.finditer(node)]
+    found += [
+        match[0] for node in nodes if isinstance(node, str) for match in NUMBER.finditer(node)
+    ]
     return found
 
 
@@ -179,7 +181,11 @@ def sources(cells: list) -> list[Source]:
             continue
         for output in cell.get("outputs", []):
             data = output.get("data", {})
-            texts = [output.get("text", ""), data.get("text/plain", ""), data.get("text/markdown", "")]
+            texts = [
+                output.get("text", ""),
+                data.get("text/plain", ""),
+                data.get("text/markdown", ""),
+            ]
             text = re.sub(r"^<.*>$", "", "\n".join(texts), flags=re.MULTILINE)
             found.append(Source("output", cell.id, [m[0] for m in NUMBER.finditer(text)]))
         kind = "guard" if "guard" in cell.metadata.get("tags", []) else "code"
@@ -195,7 +201,9 @@ def named(block: str, path: Path) -> list[Source]:
         if target.suffix == ".ipynb":
             found += sources(nbformat.read(target, as_version=4).cells)
         else:
-            found.append(Source("output", target.name, [m[0] for m in NUMBER.finditer(target.read_text())]))
+            found.append(
+                Source("output", target.name, [m[0] for m in NUMBER.finditer(target.read_text())])
+            )
     return [source for source in found if source.kind != "code"]
 
 
@@ -222,7 +230,9 @@ def find(notebook: nbformat.NotebookNode, path: Path) -> list[Found]:
                 continue
             for block in re.finditer(r"(?:[^\n]+\n?)+", cell.source):
                 quoted = re.findall(r'"([^"]+)"', block[0])
-                other = [c for part in parts if set(part[0].split("\n")) & set(quoted) for c in part[1]]
+                other = [
+                    c for part in parts if set(part[0].split("\n")) & set(quoted) for c in part[1]
+                ]
                 candidates = own + sources(other) + named(block[0], path)
                 for match, right in spoken(block[0]):
                     percent = bool(re.match(r"(?:\$| |\\)*%", block[0][match.end() :]))
