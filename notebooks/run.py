@@ -59,7 +59,6 @@ def execute(path: Path, quick: bool) -> tuple[nbformat.NotebookNode, float]:
     notebook.metadata = {
         "kernelspec": KERNELSPEC,
         "language_info": {"name": "python"},
-        "outputs_of": sources_digest(notebook),
     }
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -68,6 +67,10 @@ def execute(path: Path, quick: bool) -> tuple[nbformat.NotebookNode, float]:
             for output in cell.outputs:
                 if "text/plain" in output.get("data", {}):
                     output.data["text/plain"] = _ADDRESS.sub("", output.data["text/plain"])
+    notebook.metadata |= {
+        "outputs_of": sources_digest(notebook),
+        "outputs": outputs_digest(notebook),
+    }
     return notebook, peak
 
 
@@ -89,6 +92,12 @@ def sources_digest(notebook: nbformat.NotebookNode) -> str:
         if cell.cell_type == "code" and "setup" not in cell.metadata.get("tags", [])
     ]
     return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
+
+
+def outputs_digest(notebook: nbformat.NotebookNode) -> str:
+    """Tells the outputs as a run has left them from any that were edited."""
+    outputs = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+    return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
 
 
 def main() -> int:

@@ -26,7 +26,7 @@ HYPERPARAMETERS = {
 }
 
 sys.path.insert(0, str(FOLDER))
-from run import sources_digest
+from run import outputs_digest, sources_digest
 
 
 def name(path):
@@ -204,6 +204,7 @@ def test_outputs_are_of_one_run_of_these_cells(any_notebook):
     counts = [cell.execution_count for cell in code_cells(any_notebook)]
     assert counts == list(range(1, len(counts) + 1))
     assert any_notebook.metadata["outputs_of"] == sources_digest(any_notebook)
+    assert any_notebook.metadata["outputs"] == outputs_digest(any_notebook)
 
 
 def test_outputs_are_clean(any_notebook):
@@ -227,6 +228,7 @@ def test_metadata_are_minimal(any_notebook):
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
         "outputs_of": any_notebook.metadata["outputs_of"],
+        "outputs": any_notebook.metadata["outputs"],
     }
     for cell in any_notebook.cells:
         assert set(cell.metadata) <= {"slideshow", "tags"}

@@ -1,0 +1,86 @@
+"""Numbers in prose that speak of results are held by what the notebooks print or guard."""
+
+import re
+
+import nbformat
+import prose
+import pytest
+
+NAMES = [path.relative_to(prose.FOLDER).with_suffix("").as_posix() for path in prose.PATHS]
+
+
+def parametrize():
+    return pytest.mark.parametrize("path", prose.PATHS, ids=NAMES)
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def loose(notebook, path):
+    return {(f.cell, f.start) for f in prose.find(notebook, path) if not f.kind}
+
+
+def other_digits(text):
+    return re.sub(r"\d", lambda digit: str((int(digit[0]) + 5) % 10), text)
+
+
+@parametrize()
+def test_every_number_is_held(path):
+    found = prose.find(read(path), path)
+    assert len(found) > 5
+    print(*(f"{f.cell}: {f.text} by {f.kind} {f.holder}" for f in found), sep="\n")
+    assert [f"{f.cell}: {f.context}" for f in found if not f.kind] == []
+
+
+def test_what_is_held_by_hand_is_there():
+    by_hand = {
+        (name, f.cell, f.text)
+        for name, path in zip(NAMES, prose.PATHS, strict=True)
+        for f in prose.find(read(path), path)
+        if f.kind == "by hand"
+    }
+    assert by_hand == {(*key, text) for key, texts in prose.BY_HAND.items() for text in texts}
+
+
+def results(notebook, path):
+    """Returns the results of two digits or more by where they stand; one digit is easily met."""
+    found = prose.find(notebook, path)
+    kinds = ("output", "guard", "arithmetic")
+    return {(f.cell, f.start): f for f in found if f.kind in kinds and prose.value(f.text)[2] > 1}
+
+
+def test_doctored_sentences_are_noticed():
+    """Each result with another last digit: but for some that another number then holds."""
+    tried = noticed = 0
+    for path in prose.PATHS:
+        notebook, before = read(path), (tried, noticed)
+        cells = {cell.id: cell for cell in notebook.cells}
+        for place, f in results(notebook, path).items():
+            cell, source = cells[f.cell], cells[f.cell].source
+            last = f.start + len(f.text.rstrip("}")) - 1
+            cell.source = source[:last] + other_digits(source[last]) + source[last + 1 :]
+            noticed += place in loose(notebook, path)
+            tried += 1
+            cell.source = source
+        print(f"{path.name}: {noticed - before[1]} of {tried - before[0]} noticed")
+        assert noticed > before[1]
+    assert noticed > 0.85 * tried
+
+
+def test_doctored_outputs_are_noticed():
+    """All digits of the stored texts change: they no longer hold what they held."""
+    tried = noticed = 0
+    for path in prose.PATHS:
+        notebook = read(path)
+        held = {place for place, f in results(notebook, path).items() if f.kind == "output"}
+        for cell in notebook.cells:
+            for output in cell.get("outputs", []):
+                for texts in (output, output.get("data", {})):
+                    for kind in {"text", "text/plain", "text/markdown"} & set(texts):
+                        texts[kind] = other_digits(texts[kind])
+        kept = {place for place, f in results(notebook, path).items() if f.kind == "output"}
+        print(f"{path.name}: {len(held - kept)} of {len(held)} noticed")
+        assert held - kept
+        tried, noticed = tried + len(held), noticed + len(held - kept)
+    assert tried > 100 and noticed > 0.85 * tried

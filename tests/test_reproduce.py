@@ -1,0 +1,86 @@
+"""The comparison of a fresh run with the stored outputs lets rounding pass, and nothing else."""
+
+import base64
+import copy
+import io
+import itertools
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from PIL import Image, ImageOps
+from reproduce import SIMILAR, TURNED, agree, differences, pictures, similarity, texts
+
+ROOT = Path(__file__).parent.parent
+PATHS = sorted((ROOT / "notebooks").rglob("[0-9]*.ipynb"))
+
+
+@pytest.fixture(params=PATHS, ids=lambda path: path.parent.name + "-" + path.stem)
+def cells(request):
+    cells = nbformat.read(request.param, as_version=4).cells
+    return [cell for cell in cells if cell.cell_type == "code"]
+
+
+def stretched(text, factor):
+    def stretch(match):
+        return f"{float(match[0]) * factor:.{len(match[0].partition('.')[2])}f}"
+
+    return re.sub(r"\d+\.\d+(?!e|\d)", stretch, text)
+
+
+def test_texts_may_differ_by_rounding_only(cells):
+    tried = 0
+    for cell in cells:
+        assert differences(cell, copy.deepcopy(cell.outputs), exact=True) == []
+        for text in texts(cell, cell.outputs):
+            if len(re.findall(r"(?<![\d.e])[1-9]\d*\.\d+(?![\de])", text)) > len(
+                re.findall(r"(?<![\d.e])[+-]?(?:\d[\d,]*(?![\d.])|0\.\d+|\d\S*e)", text)
+            ):
+                assert agree(text, stretched(text, 1.01)), text
+                assert not agree(text, stretched(text, 1.5)), text
+                assert not agree(text, text.replace(" ", " not ", 1)), text
+                tried += 1
+    assert tried
+
+
+def test_another_picture_or_a_mirrored_one_is_noticed(cells):
+    stored = [png for cell in cells for png in pictures(cell.outputs)]
+    for png in stored:
+        assert similarity(png, png) == pytest.approx(1)
+        with Image.open(io.BytesIO(base64.b64decode(png))) as picture:
+            for change in (ImageOps.mirror, ImageOps.flip):
+                changed = io.BytesIO()
+                change(picture).save(changed, "png")
+                assert similarity(png, base64.b64encode(changed.getvalue())) < SIMILAR - 0.1
+    for one, other in itertools.combinations(stored, 2):
+        assert similarity(one, other) < SIMILAR - 0.1
+
+
+def test_the_pictures_that_machines_turn_are_there():
+    ids = {c.id for path in PATHS for c in nbformat.read(path, as_version=4).cells}
+    assert ids >= TURNED
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stored", "exact", "passes"),
+    [
+        ("0.83 nats", "1", True),
+        ("0.84 nats", "1", False),
+        ("0.84 nats", "", True),
+        ("1", "", False),
+    ],
+)
+def test_nbval_compares_with_it(tmp_path, monkeypatch, stored, exact, passes):
+    monkeypatch.setenv("VAE_EXACT", exact)
+    output = nbformat.v4.new_output("stream", name="stdout", text=f"{stored}\n")
+    cell = nbformat.v4.new_code_cell("print('0.83 nats')", execution_count=1, outputs=[output])
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "a.ipynb")
+    command = [sys.executable, "-m", "pytest", "-p", "tests.reproduce", "--nbval"]
+    command += ["--nbval-current-env", "--rootdir", tmp_path, tmp_path / "a.ipynb"]
+    run = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
+    assert (run.returncode == 0) == passes, run.stdout
+    assert passes or "a.ipynb" in run.stdout and "0.83 nats" in run.stdout
