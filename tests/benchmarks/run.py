@@ -3,8 +3,8 @@
 Each measurement is a process of its own. The programs of a task take turns, five rounds, on the
 same two processors; a row gives the medians, and the ratio is the median over the rounds of a
 program's time to that of the task's first program, in the same round. So a ratio above 1 is
-slower than the first, and a machine whose speed drifts moves both. It prints one table and
-writes it to results.csv, with what measured it, and the bars of training to results.png.
+slower than the first, and a machine whose speed drifts moves both. It prints one table, and a run
+of all tasks writes it into the package, with what measured it: notebook 03 draws it.
 """
 
 import argparse
@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import plotnine as gg
 import sonnet_layers
 
 from vae_helpers.data import load_images
@@ -132,10 +131,9 @@ def main() -> None:
         print(line)
     if options.only != [*TASKS]:
         return
-    with (HERE / "results.csv").open("w") as file:
+    with (ROOT / "vae_helpers" / "benchmark" / "results.csv").open("w") as file:
         file.writelines(f"# {name}: {fact}\n" for name, fact in facts(options.rounds).items())
         table.to_csv(file, index=False, float_format="%.4g")
-    bars(table).save(HERE / "results.png", dpi=150, verbose=False)
 
 
 def measure(sizes: dict, seed: int, label: str, program: str, variant: str, changes=None) -> dict:
@@ -195,25 +193,6 @@ def exponents(table: pd.DataFrame) -> list[str]:
             power = np.polyfit(np.log(sizes), np.log(rows["seconds"] * rows["units"]), 1)[0]
             lines.append(f"time grows as {name} to the power {power:.2f}")
     return lines
-
-
-def bars(table: pd.DataFrame) -> gg.ggplot:
-    """Draws how many steps a second each program takes with the post's model."""
-    rows = table[table["task"] == "train"].sort_values("seconds", ascending=False)
-    rows = rows.assign(
-        program=pd.Categorical(rows["program"], rows["program"]),
-        rate=1 / rows["seconds"],
-        ours=rows["program"] == "ours",
-    )
-    return (
-        gg.ggplot(rows, gg.aes(x="program", y="rate", fill="ours"))
-        + gg.geom_col(width=0.7, color="black", size=0.3)
-        + gg.scale_fill_manual({True: "#0072B2", False: "#D9D9D9"}, guide=None)
-        + gg.coord_flip()
-        + gg.labs(x="", y="training steps per second, batches of 64, two cores")
-        + gg.theme_bw()
-        + gg.theme(figure_size=(7, 3))
-    )
 
 
 def facts(rounds: int) -> dict[str, str]:
