@@ -54,6 +54,8 @@ def load_images(name: str = "mnist", split: str = "train") -> tuple[np.ndarray, 
     if not builder.is_prepared():
         _download(builder)
     try:
+        if not isinstance(split, str):  # TFDS would take more
+            raise TypeError
         examples = tfds.load(name, split=split, data_dir=data_dir, download=False)
         num = len(examples)
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:

@@ -80,8 +80,13 @@ def plot_reconstructions(rows: Mapping[str, Any]) -> plt.Figure:
     figure, axes = plt.subplots(len(strips), 1, figsize=(7, height), squeeze=False)
     for axis, (label, strip) in zip(axes.flat, strips.items(), strict=True):
         high = 255 if strip.dtype == np.uint8 else 1
-        _check_picture(f"rows[{label!r}]", strip, high)
-        axis.imshow(strip, cmap="viridis", vmin=0, vmax=high, interpolation="nearest")
+        axis.imshow(
+            _picture(f"rows[{label!r}]", strip, high),
+            cmap="viridis",
+            vmin=0,
+            vmax=high,
+            interpolation="nearest",
+        )
         axis.set(xticks=[], yticks=[])
         axis.set_ylabel(label, rotation=0, ha="right", va="center")
         axis.spines[:].set_visible(False)
@@ -103,8 +108,7 @@ def plot_tiles(image: Any, *, title: str = "", x: str = "", y: str = "") -> plt.
     Raises:
         ValueError: if `image` has another rank, or is not in [0, 1].
     """
-    image = np.asarray(image)
-    _check_picture("image", image, high=1)
+    image = _picture("image", image, high=1)
     width = 6.0
     height = np.clip(width * image.shape[0] / image.shape[1], 0.6, 8) + 0.6
     figure, axis = plt.subplots(figsize=(width, height))
@@ -116,9 +120,14 @@ def plot_tiles(image: Any, *, title: str = "", x: str = "", y: str = "") -> plt.
     return figure
 
 
-def _check_picture(name: str, image: np.ndarray, high: int) -> None:
-    """Checks that Matplotlib draws all of an image, where it would clip or leave out silently."""
+def _picture(name: str, image: Any, high: int) -> np.ndarray:
+    """Returns what Matplotlib draws as it is: the rest it would clip or leave out silently."""
+    try:
+        image = np.asarray(image)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be one array [H, W] or [H, W, C]: {error}") from error
     if image.ndim not in (2, 3) or image.shape[2:] not in [(), (3,), (4,)] or image.size == 0:
         raise ValueError(f"{name} must be of gray or RGB tiles, got the shape {list(image.shape)}")
     if image.dtype.kind not in "buif" or not (image.min() >= 0 and image.max() <= high):
         raise ValueError(f"{name} must be numbers from 0 to {high}, got NaN or others")
+    return image
