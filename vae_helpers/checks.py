@@ -1,15 +1,19 @@
 """Checks of arguments: each error names the argument, its value and what is allowed."""
 
-import math
 import numbers
 from collections.abc import Sequence
 from typing import Any
+
+_MOST = 2**31 - 1  # of int32, in which compiled programs count
+_TINY, _HUGE = 2.0**-126, 3.4028234e38  # of float32, in which they compute
 
 
 def positive_integer(name: str, value: Any) -> int:
     """Returns `value` as an int, or raises a ValueError that names it."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    if value > _MOST:
+        raise ValueError(f"{name} must be at most 2**31 - 1, got {value!r}")
     return int(value)
 
 
@@ -22,15 +26,20 @@ def positive_integers(name: str, values: Any) -> tuple[int, ...]:
 
 def integer(name: str, value: Any) -> int:
     """Returns a seed-like `value` as an int, or raises a ValueError that names it."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 0 <= value < 2**31:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, numbers.Integral)
+        or not 0 <= value <= _MOST
+    ):
         raise ValueError(f"{name} must be an integer from 0 to 2**31 - 1, got {value!r}")
     return int(value)
 
 
 def number(name: str, value: Any, *, positive: bool = False) -> float:
-    """Returns `value` as a finite float from 0 (or above 0) up, or raises a ValueError."""
+    """Returns `value` as a float from 0 (or above 0) up that float32 holds, or raises a ValueError."""
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value < 0 or (positive and value == 0):
+    if not is_number or not (_TINY if positive else 0) <= value <= _HUGE:  # also false for NaN
         allowed = "a finite number above 0" if positive else "a finite number, 0 or above"
-        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+        beyond = ", beyond float32" if is_number and (value > _HUGE or 0 < value < _TINY) else ""
+        raise ValueError(f"{name} must be {allowed}, got {value!r}{beyond}")
     return float(value)

@@ -2,7 +2,6 @@
 
 import vae_helpers._quiet  # noqa: F401  # isort: skip  (before TensorFlow)
 
-import re
 import socket
 import urllib.parse
 import urllib.request
@@ -54,14 +53,18 @@ def load_images(name: str = "mnist", split: str = "train") -> tuple[np.ndarray, 
         raise ValueError(f"name must be a set of labeled images of one size, got {name!r}")
     if not builder.is_prepared():
         _download(builder)
-    if not isinstance(split, str) or set(re.findall(r"[a-z]\w*", split)) - set(builder.info.splits):
+    try:
+        if not isinstance(split, str):  # TFDS would take more
+            raise TypeError
+        examples = tfds.load(name, split=split, data_dir=data_dir, download=False)
+        num = len(examples)
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"split must be made of {sorted(builder.info.splits)}, e.g. 'train+test' or "
             f"'train[:1000]', got {split!r}"
-        )
-    examples = tfds.load(name, split=split, data_dir=data_dir, download=False)
-    images = np.empty([len(examples), *features["image"].shape], np.uint8)
-    labels = np.empty([len(examples)], np.int64)
+        ) from error
+    images = np.empty([num, *features["image"].shape], np.uint8)
+    labels = np.empty([num], np.int64)
     # In batches: TensorFlow keeps the memory of its largest tensor to the end.
     for i, batch in enumerate(examples.batch(1000).as_numpy_iterator()):
         images[1000 * i : 1000 * (i + 1)] = batch["image"]
@@ -102,11 +105,19 @@ def check_images(images: Any, name: str = "images") -> np.ndarray:
     """
     if isinstance(images, dict):
         if "image" not in images:
-            raise ValueError(f"{name} must have the key 'image', got the keys {sorted(images)}")
+            raise ValueError(f"{name} must have the key 'image', got the keys {list(images)}")
         images = images["image"]
-    images = np.asarray(images)
+    try:
+        images = np.asarray(images)
+    except (TypeError, ValueError) as error:  # as for the pair that load_images returns
+        raise ValueError(
+            f"{name} must be one array [N, H, W, C], got a {type(images).__name__}: {error}"
+        ) from error
     if images.ndim != 4:
-        raise ValueError(f"{name} must have the shape [N, H, W, C], got {list(images.shape)}")
+        labels = ", the shape of labels" if images.ndim == 1 else ""
+        raise ValueError(
+            f"{name} must have the shape [N, H, W, C], got {list(images.shape)}{labels}"
+        )
     if images.size == 0:
         raise ValueError(f"{name} must hold at least one image, got {list(images.shape)}")
     if images.dtype == np.uint8:

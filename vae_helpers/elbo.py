@@ -59,9 +59,9 @@ def elbo_explorer(
 def _finite(name: str, value: Any) -> float:
     try:
         checks.number(name, abs(value))
+        return float(value)
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be a finite number, got {value!r}") from None
-    return float(value)
 
 
 def _kl(m: Any, sigma: Any, posterior: list[float]) -> Any:

@@ -13,7 +13,7 @@ import tensorflow_probability as tfp
 from vae_helpers import checks
 from vae_helpers.data import check_images
 from vae_helpers.objective import distortion, log_density, log_weight, rate
-from vae_helpers.training import compiled, copy_variables, progress_bar
+from vae_helpers.training import ACTIVE_VARIANCE, compiled, copy_variables, progress_bar
 
 tfd = tfp.distributions
 
@@ -59,7 +59,8 @@ def evaluate(
             for k in range(num_samples)
         ]
         rows.append(tf.stack([rate(q, prior), tf.reduce_mean(distortions, axis=0)], axis=1))
-    table = pd.DataFrame(np.concatenate(rows), columns=["rate", "distortion"], dtype=np.float64)
+    terms = _finite(np.concatenate(rows))
+    table = pd.DataFrame(terms, columns=["rate", "distortion"], dtype=np.float64)
     return table.assign(elbo=-table["distortion"] - table["rate"])
 
 
@@ -118,10 +119,11 @@ def log_likelihood(
             numbers = tf.constant(num_samples), tf.constant([seed, start])
             sums = weights.run(prior, tf.constant(filled), *numbers)
             largest, scaled = (t.numpy().astype(np.float64) for t in sums)
-            bound = largest + np.log(scaled) - np.log(num_samples)
+            with np.errstate(divide="ignore"):
+                bound = largest + np.log(scaled) - np.log(num_samples)
             bounds.append(bound[: len(x)])
             bar.update(len(x))
-    return np.concatenate(bounds)
+    return _finite(np.concatenate(bounds))
 
 
 class _CompiledWeights:
@@ -196,7 +198,7 @@ def mutual_information(
         own = np.arange(start, start + size, dtype=np.int32) % num
         others[own] = _log_others(q, tf.gather(z, own), tf.constant(own))
     conditional = log_density(q, z).numpy().astype(np.float64)
-    table = pd.DataFrame({"rate": rate(q, prior)}, dtype=np.float64)
+    table = pd.DataFrame({"rate": _finite(rate(q, prior).numpy())}, dtype=np.float64)
     table["information"] = conditional - np.logaddexp(others, conditional) + np.log(num)
     table["information_upper"] = conditional - others + np.log(num - 1)
     table["marginal_kl"] = table["rate"] - table["information"]
@@ -211,7 +213,9 @@ def _log_others(q, z, own) -> tf.Tensor:
     return tf.reduce_logsumexp(tf.where(is_own, -np.inf, densities), axis=1)
 
 
-def active_units(encoder: snt.Module, images: Any, threshold: float = 0.01) -> np.ndarray:
+def active_units(
+    encoder: snt.Module, images: Any, threshold: float = ACTIVE_VARIANCE
+) -> np.ndarray:
     """Finds the latents that tell one image from another.
 
     A latent is active if its posterior mean varies: Var_x(E_q[z|x]) > threshold
@@ -230,9 +234,20 @@ def active_units(encoder: snt.Module, images: Any, threshold: float = 0.01) -> n
     """
     threshold = checks.number("threshold", threshold)
     means = [encoder(x).mean() for _, x in _chunks(check_images(images))]
-    return np.var(np.concatenate(means), axis=0) > threshold
+    return np.var(_finite(np.concatenate(means)), axis=0, dtype=np.float64) > threshold
 
 
 def _chunks(images: np.ndarray):
     for start in range(0, len(images), _IMAGES_PER_CALL):
         yield start, images[start : start + _IMAGES_PER_CALL]
+
+
+def _finite(numbers: np.ndarray) -> np.ndarray:
+    """Returns what a model gives for N images, [N, ...], if it is finite."""
+    broken = ~np.isfinite(numbers.reshape(len(numbers), -1)).all(axis=1)
+    if broken.any():
+        raise ValueError(
+            f"encoder and decoder must give finite numbers, got NaN or infinity for {broken.sum()} "
+            f"of {len(numbers)} images, as a training leaves them that went wrong"
+        )
+    return numbers

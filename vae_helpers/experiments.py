@@ -82,7 +82,9 @@ def sweep(
             are none; if `file` cannot hold the rows.
         Exception: that of the first configuration, if every one has failed.
     """
-    configurations = [dict(configuration) for configuration in configurations]
+    configurations = list(configurations)
+    if not all(isinstance(configuration, Mapping) for configuration in configurations):
+        raise ValueError(f"configurations must be a list of dictionaries, got {configurations}")
     if not configurations:
         raise ValueError("configurations must hold at least one, got none")
     for configuration in configurations:
@@ -90,7 +92,7 @@ def sweep(
         if not _SIZES <= names <= _SIZES | _LINK | _TRAINING:
             raise ValueError(
                 f"configurations must name {sorted(_SIZES)} and may name "
-                f"{sorted(_LINK | _TRAINING)}, got {sorted(names)}"
+                f"{sorted(_LINK | _TRAINING)}, got {sorted(names, key=str)}"
             )
     images, test_images = check_images(images), check_images(test_images, "test_images")
     keys = [_key(configuration) for configuration in configurations] if file is not None else []

@@ -132,15 +132,32 @@ class Decoder(snt.Module):
         """Returns p(x|z) with batch shape [N, *output_shape] for codes [N, L].
 
         Raises:
-            ValueError: if `z` has another rank, or another latent size than at
-                the first call.
+            ValueError: if `z` are not finite numbers, or have another rank, or another
+                latent size than at the first call.
         """
-        z = tf.convert_to_tensor(z, tf.float32)
-        self._latent_size = self._latent_size or z.shape[-1:]
-        if z.shape.rank != 2 or z.shape[-1:] != self._latent_size:
-            size = self._latent_size.as_list() or ["latent_size"]
-            raise ValueError(f"z must have the shape [N, {size[0]}], got {z.shape.as_list()}")
+        z = _to_codes(z)
+        self._latent_size = self._latent_size or z.shape[1]
+        if z.shape[1] != self._latent_size:
+            raise ValueError(
+                f"z must have the shape [N, {self._latent_size}], as at the first call, "
+                f"got {z.shape.as_list()}"
+            )
         return self._likelihood(logits=self._network(z))
+
+
+def _to_codes(z: Any) -> tf.Tensor:
+    """Converts codes to float32 [N, L], after checking what is known of them before they run."""
+    try:
+        z = tf.convert_to_tensor(z, tf.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"z must be float32 [N, latent_size]: {error}") from error
+    if z.shape.rank != 2 or z.shape[1] == 0:
+        raise ValueError(f"z must have the shape [N, latent_size], got {z.shape.as_list()}")
+    if not tf.is_symbolic_tensor(z) and not np.isfinite(z).all():
+        raise ValueError(
+            "z must be finite, got NaN or infinity, as an encoder gives whose training went wrong"
+        )
+    return z
 
 
 def standard_normal(latent_size: int) -> tfd.Normal:

@@ -113,7 +113,15 @@ def importance_weighted_bound(log_weights: tf.Tensor) -> tf.Tensor:
 
     Returns:
         [N], nats.
+
+    Raises:
+        ValueError: if there is no draw.
     """
+    log_weights = tf.convert_to_tensor(log_weights)
+    if not log_weights.shape.rank or log_weights.shape[0] == 0:
+        raise ValueError(
+            f"log_weights must hold one draw or more, [k, N], got {log_weights.shape.as_list()}"
+        )
     return tf.reduce_logsumexp(log_weights, axis=0) - np.log(log_weights.shape[0])
 
 
@@ -132,8 +140,11 @@ def original_loss(
         total = reconstruction + beta * kl.
 
     Raises:
-        ValueError: if a size is not a positive integer.
+        ValueError: if a size is not a positive integer, or `beta` a number that is
+            negative or not finite.
     """
+    if not tf.is_tensor(beta):
+        beta = checks.number("beta", beta)
     kl = rate / checks.positive_integer("latent_size", latent_size)
     reconstruction = distortion / checks.positive_integer("num_pixels", num_pixels)
     return reconstruction + beta * kl, kl, reconstruction

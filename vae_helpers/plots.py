@@ -8,6 +8,7 @@ import pandas as pd
 import plotnine as gg
 from matplotlib import pyplot as plt
 
+from vae_helpers import checks
 from vae_helpers.traversals import tile
 
 OKABE_ITO = ["#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000"]
@@ -25,11 +26,14 @@ def plot_losses(losses: pd.DataFrame, beta: float) -> gg.ggplot:
         A plotnine plot, to which layers can be added.
 
     Raises:
-        ValueError: if a column is missing.
+        ValueError: if a column is missing, or there are no rows, or `beta` is no number.
     """
     columns = ["step", "total", "kl", "reconstruction"]
     if missing := [column for column in columns if column not in losses]:
         raise ValueError(f"losses must have the columns {columns}, {missing} missing")
+    if losses.empty:
+        raise ValueError("losses must have one row or more, got none")
+    beta = checks.number("beta", beta)
     table = losses[columns].melt(id_vars="step", var_name="loss")
     return (
         gg.ggplot(table, gg.aes(x="step", y="value", color="loss", shape="loss"))
@@ -61,10 +65,14 @@ def plot_reconstructions(rows: Mapping[str, Any]) -> plt.Figure:
         A figure; as the last line of a cell it is shown.
 
     Raises:
-        ValueError: if there are no rows, or they differ in number.
+        ValueError: if there are no rows, or they differ in number, or are no gray levels.
     """
-    numbers = {label: len(images) for label, images in rows.items()}
-    if len(set(numbers.values())) != 1:
+    try:
+        rows = {label: np.asarray(images) for label, images in rows.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"rows must be a dictionary of arrays [n, H, W, C]: {error}") from error
+    numbers = {label: len(images) if images.ndim else 0 for label, images in rows.items()}
+    if len(set(numbers.values())) != 1 or 0 in numbers.values():
         raise ValueError(f"rows must be one or more, of as many images each, got {numbers}")
     columns = numbers[next(iter(numbers))]
     strips = {label: tile(images, columns) for label, images in rows.items()}
@@ -72,7 +80,13 @@ def plot_reconstructions(rows: Mapping[str, Any]) -> plt.Figure:
     figure, axes = plt.subplots(len(strips), 1, figsize=(7, height), squeeze=False)
     for axis, (label, strip) in zip(axes.flat, strips.items(), strict=True):
         high = 255 if strip.dtype == np.uint8 else 1
-        axis.imshow(strip, cmap="viridis", vmin=0, vmax=high, interpolation="nearest")
+        axis.imshow(
+            _picture(f"rows[{label!r}]", strip, high),
+            cmap="viridis",
+            vmin=0,
+            vmax=high,
+            interpolation="nearest",
+        )
         axis.set(xticks=[], yticks=[])
         axis.set_ylabel(label, rotation=0, ha="right", va="center")
         axis.spines[:].set_visible(False)
@@ -90,8 +104,11 @@ def plot_tiles(image: Any, *, title: str = "", x: str = "", y: str = "") -> plt.
 
     Returns:
         A figure; as the last line of a cell it is shown.
+
+    Raises:
+        ValueError: if `image` has another rank, or is not in [0, 1].
     """
-    image = np.asarray(image)
+    image = _picture("image", image, high=1)
     width = 6.0
     height = np.clip(width * image.shape[0] / image.shape[1], 0.6, 8) + 0.6
     figure, axis = plt.subplots(figsize=(width, height))
@@ -101,3 +118,16 @@ def plot_tiles(image: Any, *, title: str = "", x: str = "", y: str = "") -> plt.
     figure.tight_layout()
     plt.close(figure)
     return figure
+
+
+def _picture(name: str, image: Any, high: int) -> np.ndarray:
+    """Returns what Matplotlib draws as it is: the rest it would clip or leave out silently."""
+    try:
+        image = np.asarray(image)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be one array [H, W] or [H, W, C]: {error}") from error
+    if image.ndim not in (2, 3) or image.shape[2:] not in [(), (3,), (4,)] or image.size == 0:
+        raise ValueError(f"{name} must be of gray or RGB tiles, got the shape {list(image.shape)}")
+    if image.dtype.kind not in "buif" or not (image.min() >= 0 and image.max() <= high):
+        raise ValueError(f"{name} must be numbers from 0 to {high}, got NaN or others")
+    return image

@@ -13,7 +13,13 @@ import tensorflow_probability as tfp
 from vae_helpers import checks
 from vae_helpers.data import check_images
 from vae_helpers.objective import distortion, original_loss, rate
-from vae_helpers.training import batch_indices, check_model, loss_table, progress_bar
+from vae_helpers.training import (
+    batch_indices,
+    check_end,
+    check_model,
+    loss_table,
+    progress_bar,
+)
 
 tfd = tfp.distributions
 
@@ -50,11 +56,14 @@ def train_replicated(
         beta, learning_rate, training_steps, seed, progress: as `training.train` takes them.
 
     Returns:
-        One row a step, as `training.train` returns them. A loss that is not finite is
-        reported as it is.
+        One row a step, as `training.train` returns them.
 
     Raises:
         ValueError: for an argument out of its range.
+        NonFiniteLossError: as `training.train`, but one step was taken on that loss.
+
+    Warns:
+        UserWarning: as `training.train`.
     """
     images = check_images(images)
     num_replicas = replicator.num_replicas_in_sync
@@ -114,4 +123,9 @@ def train_replicated(
             noise = tf.random.stateless_normal([batch_size, latent_size], seed=[seed, i])
             terms[i] = step_on_all(tf.constant(images[next(batches)]), noise)
             bar.update()
-    return loss_table(terms, beta, images[0].size, latent_size)
+            finite = bool(np.isfinite(terms[i]).all())
+            if not finite:
+                break
+    losses = loss_table(terms[: i + 1], beta, images[0].size, latent_size)
+    check_end((encoder, decoder), images, losses, finite, beta, learning_rate)
+    return losses

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import gc
 import threading
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -33,6 +34,8 @@ from vae_helpers.objective import (
 tfd = tfp.distributions
 
 STEPS_PER_CALL = 64
+ACTIVE_VARIANCE = 0.01  # of a latent's posterior mean over images (Burda et al. 2016, section 5.2)
+_IMAGES_FOR_ACTIVITY = 1000
 _LARGE = 4096  # elements; copying so many costs more than operations of their own
 
 _INITIALIZATION = threading.Lock()  # all threads draw weights from one generator
@@ -108,9 +111,12 @@ def train(
 
     Raises:
         ValueError: for an argument out of its range; nothing is changed.
-        NonFiniteLossError: if a loss stops being finite. It says the step, the
-            term and the likely cause, and holds the rows so far; the weights are
-            those that gave the loss.
+        NonFiniteLossError: if a loss stops being finite, or the weights after the last
+            step are not. It says the step, the term and the likely cause, and holds the
+            rows so far; the weights are those that gave the loss.
+
+    Warns:
+        UserWarning: if no latent is active in the end (see `evaluation.active_units`).
     """
     images = check_images(images)
     batch_size = checks.positive_integer("batch_size", batch_size)
@@ -164,8 +170,7 @@ def train(
 
     losses = loss_table(np.concatenate(terms), beta, images[0].size, latent_size)
     losses.attrs["interrupted"] = interrupted
-    if not finite:
-        raise NonFiniteLossError(_diagnosis(losses.iloc[-1], learning_rate, beta), losses)
+    check_end((encoder, decoder), images, losses, finite, beta, learning_rate)
     return losses
 
 
@@ -195,7 +200,17 @@ def batch_indices(num_images: int, batch_size: int, seed: int) -> Iterator[np.nd
 
     Yields:
         int64 [B], indices from 0 to N - 1.
+
+    Raises:
+        ValueError: at the first, for an argument out of its range.
     """
+    num_images = checks.positive_integer("num_images", num_images)
+    batch_size = checks.positive_integer("batch_size", batch_size)
+    seed = checks.integer("seed", seed)
+    if batch_size > num_images:
+        raise ValueError(
+            f"batch_size must be at most the number of images, {num_images}, got {batch_size}"
+        )
     generator = np.random.default_rng(seed)
     while True:
         order = generator.permutation(num_images)
@@ -411,13 +426,50 @@ def loss_table(terms: np.ndarray, beta: float, num_pixels: int, latent_size: int
     )
 
 
+def check_end(
+    networks: tuple[snt.Module, snt.Module],
+    images: np.ndarray,
+    losses: pd.DataFrame,
+    finite: bool,
+    beta: float,
+    learning_rate: float,
+) -> None:
+    """Raises a NonFiniteLossError, or warns of a collapsed posterior, after a training."""
+    if not finite:
+        raise NonFiniteLossError(_diagnosis(losses.iloc[-1], learning_rate, beta), losses)
+    weights = [*networks[0].trainable_variables, *networks[1].trainable_variables]
+    if not all(np.isfinite(weight).all() for weight in weights):
+        raise NonFiniteLossError(
+            f"the weights are not finite after step {len(losses)}. {_cause(learning_rate, beta)}",
+            losses,
+        )
+    if len(losses) < STEPS_PER_CALL:  # few latents are active yet
+        return
+    means = networks[0](images[:_IMAGES_FOR_ACTIVITY]).mean()
+    if np.var(means, axis=0).max() <= ACTIVE_VARIANCE:
+        one = averaged_beta(1.0, images[0].size, means.shape[-1])
+        warnings.warn(
+            f"none of the {means.shape[-1]} latents is active after these {len(losses)} steps: the "
+            "code of an image is that of any other (posterior collapse, if the rate is near 0). "
+            f"Likely causes are a beta too large, {beta:g} where an effective β of 1 is {one:.3g}; "
+            f"a learning_rate too large, {learning_rate:g}; or images that are all alike.",
+            stacklevel=3,
+        )
+
+
 def _diagnosis(row: pd.Series, learning_rate: float, beta: float) -> str:
     terms = ["rate", "distortion", "total"]
     term = next((t for t in terms if not np.isfinite(row[t])), "total")
     return (
         f"the {term} is {row[term]} at step {row['step']:.0f} (rate {row['rate']:g}, distortion "
-        f"{row['distortion']:g} nats). The likely cause is a step size that threw the weights "
-        f"out of range: try a learning_rate below {learning_rate:g}"
+        f"{row['distortion']:g} nats). {_cause(learning_rate, beta)}"
+    )
+
+
+def _cause(learning_rate: float, beta: float) -> str:
+    return (
+        "The likely cause is a step size that threw the weights out of range: try a learning_rate "
+        f"below {learning_rate:g}"
         + (f" or a beta below {beta:g}" if beta > 1 else "")
         + ", on freshly made networks. The rows until then are in the attribute losses."
     )

@@ -121,9 +121,12 @@ def tile(images: Any, columns: int) -> np.ndarray:
     Raises:
         ValueError: if `images` has another rank, or does not fill whole rows.
     """
-    images = np.asarray(images)
+    try:
+        images = np.asarray(images)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"images must be one array [N, H, W, C]: {error}") from error
     columns = checks.positive_integer("columns", columns)
-    if images.ndim != 4 or len(images) == 0:
+    if images.ndim != 4 or images.size == 0:
         raise ValueError(f"images must have the shape [N, H, W, C], got {list(images.shape)}")
     if len(images) % columns:
         raise ValueError(f"columns must divide the {len(images)} images, got {columns}")
@@ -134,7 +137,11 @@ def tile(images: Any, columns: int) -> np.ndarray:
 
 
 def _finite(name: str, values: Any, ndim: int) -> np.ndarray:
-    values = np.asarray(values, np.float32)
+    try:
+        with np.errstate(over="ignore"):  # infinity, which is then named
+            values = np.asarray(values).astype(np.float32, casting="same_kind")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be finite numbers of rank {ndim}: {error}") from error
     if values.ndim != ndim or values.size == 0 or not np.isfinite(values).all():
         raise ValueError(f"{name} must be finite numbers of rank {ndim}, got {values}")
     return values
@@ -142,14 +149,13 @@ def _finite(name: str, values: Any, ndim: int) -> np.ndarray:
 
 def _latents(latents: Sequence[int], latent_size: int) -> list[int]:
     latent_size = checks.positive_integer("latent_size", latent_size)
-    latents = list(latents)
-    if (
-        not latents
-        or len(set(latents)) < len(latents)
-        or not set(latents) <= set(range(latent_size))
-    ):
+    try:
+        indices = [checks.integer("latents", latent) for latent in latents]
+    except (TypeError, ValueError):
+        indices = []
+    if not indices or len(set(indices)) < len(indices) or max(indices) >= latent_size:
         raise ValueError(
             f"latents must be different ones of 0 to {latent_size - 1} (latent_size - 1), "
             f"got {latents}"
         )
-    return latents
+    return indices
