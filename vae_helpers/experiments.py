@@ -23,7 +23,7 @@ import tensorflow as tf
 from vae_helpers.data import check_images
 from vae_helpers.evaluation import active_units, evaluate
 from vae_helpers.models import Decoder, Encoder, standard_normal, tfd
-from vae_helpers.training import forget_programs, progress_bar, train
+from vae_helpers.training import forget_programs, held_interrupts, progress_bar, train
 
 Measure = Callable[[snt.Module, snt.Module, tfd.Distribution], Mapping[str, Any]]
 
@@ -128,7 +128,10 @@ def sweep(
                 if i not in rows:
                     futures[executor.submit(_run, configuration, *data, measure)] = i
             for future in as_completed(futures):
-                collect(future)
+                with held_interrupts() as interrupts:  # or the row would miss in the file
+                    collect(future)
+                if interrupts:
+                    raise KeyboardInterrupt
                 bar.update()
         except KeyboardInterrupt:  # the rows so far are the answer
             for future in wait([f for f in futures if not f.cancel()]).done:
@@ -198,7 +201,7 @@ def _table(configurations: list[dict], rows: dict[int, dict | Exception]) -> pd.
             for i, row in sorted(rows.items())
         ]
     )
-    table["error"] = [None if e is None else f"{type(e).__name__}: {e}" for e in table["error"]]
+    table["error"] = [None if e is None else f"{type(e).__name__}: {e}" for e in table.get("error", [])]
     return table
 
 
