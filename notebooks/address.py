@@ -8,6 +8,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import commands
+
 ROOT = Path(__file__).parent.parent
 UNSET = "--owner--/vae-tutorial"  # no account on GitHub can have such a name
 BEFORE = r"(https://github\.com/|colab\.research\.google\.com/github/|mybinder\.org/v2/gh/)"
@@ -36,9 +38,12 @@ def outward(text: str, folder: Path, root: Path, kept=lambda path: False) -> str
 
 
 def files(root: Path) -> list[Path]:
-    """Returns the files that can have the address."""
+    """Returns the files that can have the address; the one that holds it comes last.
+
+    An exchange that stops half-way still knows the old address, and goes on when it is run again.
+    """
     found = [path for kind in ("ipynb", "md") for path in root.glob(f"notebooks/**/*.{kind}")]
-    return [root / "pyproject.toml", root / "README.md", *sorted(found)]
+    return [root / "README.md", *sorted(found), root / "pyproject.toml"]
 
 
 def replace(text: str, old: str, new: str) -> str:
@@ -51,6 +56,7 @@ def write(root: Path, new: str) -> list[Path]:
 
     Raises:
         ValueError: if `new` is not the owner and the name of a repository.
+        OSError: if a file cannot be written.
     """
     if not (VALID.fullmatch(new) or new == UNSET):
         raise ValueError(f"REPO must be the owner and the name on GitHub, me/my-fork, got {new!r}")
@@ -59,12 +65,12 @@ def write(root: Path, new: str) -> list[Path]:
     for path in files(root):
         text = path.read_text(encoding="utf-8")
         if (after := replace(text, old, new)) != text:
-            path.write_text(after, encoding="utf-8", newline="\n")
+            commands.write(path, after.encode())
             changed.append(path)
     return changed
 
 
-if __name__ == "__main__":
+def main() -> None:
     try:
         paths = write(ROOT, sys.argv[1] if len(sys.argv) == 2 else "")
     except ValueError as error:
@@ -72,3 +78,7 @@ if __name__ == "__main__":
     for path in paths:
         print(path.relative_to(ROOT))
     print(f"The address is https://github.com/{read(ROOT)}: commit and push these files.")
+
+
+if __name__ == "__main__":
+    commands.run(main)

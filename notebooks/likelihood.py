@@ -11,26 +11,28 @@ checkpoint; the initial weights are Sonnet's.
 """
 
 import argparse
+import io
 import platform
 import time
+import zipfile
 from pathlib import Path
 
+import commands
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 import tensorflow_probability as tfp
 from tqdm import tqdm
 
-import vae_helpers
 from vae_helpers.data import binarize, load_images
 from vae_helpers.evaluation import active_units, evaluate, log_likelihood
 from vae_helpers.models import Decoder, Encoder, standard_normal
 from vae_helpers.objective import averaged_beta
 from vae_helpers.training import train
 
-RESULTS = Path(vae_helpers.__file__).parent / "likelihood"
+RESULTS = commands.ROOT / "vae_helpers" / "likelihood"
 TABLE = RESULTS / "table.csv"
-CHECKPOINTS = Path(__file__).parents[1] / "build" / "likelihood"
+CHECKPOINTS = commands.ROOT / "build" / "likelihood"
 BATCH_SIZE = 100
 HIDDEN_SIZES = [200, 200]
 LATENT_SIZE = 50
@@ -67,19 +69,21 @@ def weights(model) -> dict[str, tf.Variable]:
 
 def load(path: Path, model) -> tuple[int, float]:
     """Gives a model the weights of a checkpoint; returns its passes and seconds of training."""
-    with np.load(path) as state:
-        for name, variable in weights(model).items():
-            variable.assign(state[name])
-        return int(state["passes"]), float(state["seconds"])
+    try:
+        with np.load(path) as state:
+            for name, variable in weights(model).items():
+                variable.assign(state[name])
+            return int(state["passes"]), float(state["seconds"])
+    except (EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise OSError(f"{path} is no checkpoint ({error}): remove it to train anew") from error
 
 
 def save(path: Path, model, passes: int, seconds: float) -> None:
     """Writes a checkpoint, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".part.npz")
+    content = io.BytesIO()
     state = {name: variable.numpy() for name, variable in weights(model).items()}
-    np.savez(draft, **state, passes=passes, seconds=seconds)
-    draft.replace(path)
+    np.savez(content, **state, passes=passes, seconds=seconds)
+    commands.write(path, content.getvalue())
 
 
 def trained(num_samples: int, stages: int, images: np.ndarray):
@@ -128,10 +132,9 @@ def scores(model, test_images: np.ndarray) -> dict[str, float]:
 def add_row(row: dict) -> None:
     """Adds a row to the table, which is written whole or not at all."""
     rows = pd.read_csv(TABLE).to_dict("records") if TABLE.exists() else []
-    table = pd.DataFrame([*rows, row]).sort_values(["k", "passes"])
-    draft = TABLE.with_suffix(".part")
-    table.to_csv(draft, index=False)
-    draft.replace(TABLE)
+    table = pd.DataFrame([*rows, row]).drop_duplicates(["k", "passes"])
+    table = table.sort_values(["k", "passes"])
+    commands.write(TABLE, table.to_csv(index=False).encode())
 
 
 def is_scored(num_samples: int, passes: int) -> bool:
@@ -146,6 +149,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--stages", type=int, choices=range(1, 9), default=8, metavar="1..8")
     last = parser.parse_args().stages
+    commands.check_package()
+    commands.prepare(CHECKPOINTS)
+    commands.prepare(RESULTS)
     images, _ = load_images("mnist", "train")
     test_images = binarize(load_images("mnist", "test")[0], SEED)
     for num_samples in (1, 5):
@@ -174,4 +180,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    commands.run(main)

@@ -15,9 +15,10 @@ import sys
 import time
 from pathlib import Path
 
+import commands
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
 
 HERE = Path(__file__).resolve().parent
@@ -112,28 +113,30 @@ def main() -> int:
     if options.quick and options.in_place:
         parser.error("--quick makes no outputs to be stored: give --to a folder")
     paths = [path.resolve() for path in options.notebooks] or everything()
+    commands.check_package()
 
     for path in paths:
         name = _name(path)
+        copy = path if options.in_place else options.to / name
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no notebook {path}")
+        commands.prepare(copy.parent)
         print(f"{name.as_posix():30}", end="", flush=True)
         start = time.perf_counter()
         try:
             notebook, peak = execute(path, options.quick)
-        except CellExecutionError as error:
-            print(f"failed\n{error}", file=sys.stderr)
+        except (CellExecutionError, DeadKernelError, nbformat.reader.NotJSONError) as error:
+            print(f"failed\n{path}: {error}", file=sys.stderr)
             return 1
         print(f"{time.perf_counter() - start:4.0f} s, {peak:.2f} GB at most", flush=True)
         if peak > options.memory:
             print(f"{name} needs more than {options.memory} GB", file=sys.stderr)
             return 1
+        _write(copy, nbformat.writes(notebook))
         if options.in_place:
-            _write(path, nbformat.writes(notebook))
             if path == HERE / "05_traversals.ipynb":
                 _write_picture(notebook, "manifold", path.with_name("manifold.png"))
         else:
-            copy = options.to / name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            _write(copy, nbformat.writes(notebook))
             page, _ = HTMLExporter().from_notebook_node(notebook)
             _write(copy.with_suffix(".html"), page)
     if options.to:
@@ -141,21 +144,16 @@ def main() -> int:
     return 0
 
 
-def _write(path: Path, content: str | bytes) -> None:
-    """Writes whole or not at all."""
-    if isinstance(content, str):
-        content = (content.rstrip("\n") + "\n").encode()
-    draft = path.with_name(path.name + ".part")
-    draft.write_bytes(content)
-    draft.replace(path)
+def _write(path: Path, text: str) -> None:
+    commands.write(path, (text.rstrip("\n") + "\n").encode())
 
 
 def _write_picture(notebook: nbformat.NotebookNode, cell_id: str, path: Path) -> None:
     """Keeps a cell's figure as a file, for the README."""
     cell = next(cell for cell in notebook.cells if cell.id == cell_id)
     figure = next(o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {}))
-    _write(path, base64.b64decode(figure))
+    commands.write(path, base64.b64decode(figure))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    commands.run(main)

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import functools
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -23,7 +24,7 @@ import tensorflow as tf
 from vae_helpers.data import check_images
 from vae_helpers.evaluation import active_units, evaluate
 from vae_helpers.models import Decoder, Encoder, standard_normal, tfd
-from vae_helpers.training import forget_programs, progress_bar, train
+from vae_helpers.training import forget_programs, held_interrupts, progress_bar, train
 
 Measure = Callable[[snt.Module, snt.Module, tfd.Distribution], Mapping[str, Any]]
 
@@ -80,6 +81,7 @@ def sweep(
     Raises:
         ValueError: if a configuration has an unknown or a missing name, or there
             are none; if `file` cannot hold the rows.
+        OSError: if `file` cannot be written; it keeps the rows before.
         Exception: that of the first configuration, if every one has failed.
     """
     configurations = list(configurations)
@@ -130,7 +132,10 @@ def sweep(
                 if i not in rows:
                     futures[executor.submit(_run, configuration, *data, measure)] = i
             for future in as_completed(futures):
-                collect(future)
+                with held_interrupts() as interrupts:  # or the row would miss in the file
+                    collect(future)
+                if interrupts:
+                    raise KeyboardInterrupt
                 bar.update()
         except KeyboardInterrupt:  # the rows so far are the answer
             for future in wait([f for f in futures if not f.cancel()]).done:
@@ -200,7 +205,9 @@ def _table(configurations: list[dict], rows: dict[int, dict | Exception]) -> pd.
             for i, row in sorted(rows.items())
         ]
     )
-    table["error"] = [None if e is None else f"{type(e).__name__}: {e}" for e in table["error"]]
+    table["error"] = [
+        None if e is None else f"{type(e).__name__}: {e}" for e in table.get("error", [])
+    ]
     return table
 
 
@@ -236,22 +243,28 @@ class _File:
             digest.update(f"{array.shape} {array.dtype}".encode())
             digest.update(np.ascontiguousarray(array))
         self.made_of = digest.hexdigest()[:16]
+        with self._writing():  # while nothing is lost yet
+            tempfile.TemporaryFile(dir=self.path.parent).close()
         if not self.path.exists():
             return
-        text = self.path.read_text(encoding="utf-8")
-        if not text.endswith("\n"):  # the last row was not written to its end
-            draft = self.path.with_name(f"{self.path.name}.draft")
-            draft.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
-            draft.replace(self.path)
-        with self.path.open(encoding="utf-8", newline="") as lines:
-            self.columns, *known = list(csv.reader(lines)) or [[]]
+        content = self.path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):  # the last row was not written to its end
+            os.truncate(self.path, whole)
         size = len(_COLUMNS) + 1
-        if self.columns and self.columns[:size] != [*_COLUMNS, "made_of"]:
-            raise ValueError(f"file must be new or of another sweep, got {self.path}")
-        for values in known:
-            if values[size - 1] == self.made_of:
-                results = zip(self.columns[size:], map(json.loads, values[size:]), strict=True)
-                self.rows[tuple(values[: size - 1])] = dict(results)
+        try:
+            text = content[:whole].decode()
+            self.columns, *known = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
+            if self.columns and self.columns[:size] != [*_COLUMNS, "made_of"]:
+                raise ValueError(f"its columns are {self.columns}")
+            for values in known:
+                if values[size - 1] == self.made_of:
+                    results = zip(self.columns[size:], map(json.loads, values[size:]), strict=True)
+                    self.rows[tuple(values[: size - 1])] = dict(results)
+        except (ValueError, IndexError, csv.Error) as error:
+            raise ValueError(
+                f"file must be new or of another sweep, got {self.path}: {error}"
+            ) from error
 
     def add(self, key: tuple[str, ...], row: dict[str, Any]) -> None:
         """Appends a row."""
@@ -259,8 +272,18 @@ class _File:
         columns = [*_COLUMNS, "made_of", *row]
         if self.columns not in ([], columns):
             raise ValueError(f"file must have the columns {columns}, got {self.columns}")
-        with self.path.open("a", encoding="utf-8", newline="") as lines:
+        with self._writing(), self.path.open("a", encoding="utf-8", newline="") as lines:
             csv.writer(lines, lineterminator="\n").writerows(
                 [values] if self.columns else [columns, values]
             )
         self.columns = columns
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(
+                f"file {self.path} cannot be written ({error.strerror}). The rows before are in it: "
+                "make room for it, or let it be written to, and run the sweep again"
+            ) from error

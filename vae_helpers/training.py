@@ -6,6 +6,7 @@ import builtins
 import contextlib
 import functools
 import gc
+import signal
 import threading
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -143,10 +144,11 @@ def train(
     batch_shape = [STEPS_PER_CALL, batch_size, *images.shape[1:]]
     batches_spec = tf.TensorSpec(batch_shape, np.uint8 if binarized else images.dtype)
     program = compiled(_CompiledSteps, encoder, decoder, prior, batches_spec, num_samples)
-    finished, finite, interrupted = 0, True, False
+    finished, finite = 0, True
     calls = _calls(images, batch_size, training_steps, binarized, seed)
     with (
         program as steps,
+        held_interrupts() as interrupts,
         ThreadPoolExecutor(1) as loader,
         progress_bar(training_steps, progress) as bar,
     ):
@@ -154,7 +156,7 @@ def train(
         terms = [np.empty([0, steps.num_terms], np.float32)]
         try:
             following = loader.submit(next, calls, None)
-            while finite and (call := following.result()):
+            while finite and not interrupts and (call := following.result()):
                 following = loader.submit(next, calls, None)  # while these are trained on
                 count, x = call
                 numbers = map(tf.constant, (finished, count, seed, beta, learning_rate))
@@ -163,15 +165,34 @@ def train(
                 finished += int(done)
                 bar.update(done)
                 bar.set_postfix_str("rate {:.1f}, distortion {:.1f} nats".format(*terms[-1][-1]))
-        except KeyboardInterrupt:
-            interrupted = True  # the rows so far are the answer
+        except KeyboardInterrupt as interrupt:
+            interrupts.append(interrupt)  # the rows so far are the answer
         finally:
             steps.finish(encoder, decoder)
 
     losses = loss_table(np.concatenate(terms), beta, images[0].size, latent_size)
-    losses.attrs["interrupted"] = interrupted
+    losses.attrs["interrupted"] = bool(interrupts)
     check_end((encoder, decoder), images, losses, finite, beta, learning_rate)
     return losses
+
+
+@contextlib.contextmanager
+def held_interrupts() -> Iterator[list]:
+    """Collects interrupts instead of raising them, to be asked for where nothing is half-done.
+
+    One that comes while TensorFlow computes, as nearly all do, would be raised when the weights
+    have changed and their rows are not kept yet.
+    """
+    held, handler = [], signal.getsignal(signal.SIGINT)
+    # Only the main thread gets any, and not if the process ignores them.
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield held
+        return
+    signal.signal(signal.SIGINT, lambda *interrupt: held.append(interrupt))
+    try:
+        yield held
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _calls(
