@@ -3,8 +3,8 @@
 Each measurement is a process of its own. The programs of a task take turns, five rounds, on the
 same two processors; a row gives the medians, and the ratio is the median over the rounds of a
 program's time to that of the task's first program, in the same round. So a ratio above 1 is
-slower than the first, and a machine whose speed drifts moves both. It prints one table, and a run
-of all tasks writes it into the package, with what measured it: notebook 03 draws it.
+slower than the first, and a machine whose speed drifts moves both. It prints one table, and puts
+the tasks into the table of the package, with what measured them: notebook 03 draws it.
 """
 
 import argparse
@@ -29,8 +29,10 @@ from vae_helpers.models import Decoder, Encoder, standard_normal
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 FOLDER = ROOT / "build" / "bench"
+RESULTS = ROOT / "vae_helpers" / "benchmark" / "results.csv"
 PEERS = FOLDER / "env" / "bin" / "python"
 PROCESSORS = 2
+LOAD = os.getloadavg()[0]
 
 COMMANDS = {
     "import": [sys.executable, "-c", "import tensorflow, tensorflow_probability"],
@@ -129,11 +131,12 @@ def main() -> None:
     print(table.to_string(index=False, na_rep="", float_format=lambda x: f"{x:.4g}"))
     for line in exponents(table):
         print(line)
-    if options.only != [*TASKS]:
-        return
-    with (ROOT / "vae_helpers" / "benchmark" / "results.csv").open("w") as file:
-        file.writelines(f"# {name}: {fact}\n" for name, fact in facts(options.rounds).items())
-        table.to_csv(file, index=False, float_format="%.4g")
+    table = table.assign(**facts(options.rounds))
+    if RESULTS.exists():
+        before = pd.read_csv(RESULTS)
+        table = pd.concat([before[~before["task"].isin(options.only)], table])
+    table = table.sort_values("task", key=lambda task: task.map([*TASKS].index), kind="stable")
+    table.to_csv(RESULTS, index=False, float_format="%.4g")
 
 
 def measure(sizes: dict, seed: int, label: str, program: str, variant: str, changes=None) -> dict:
@@ -195,7 +198,7 @@ def exponents(table: pd.DataFrame) -> list[str]:
     return lines
 
 
-def facts(rounds: int) -> dict[str, str]:
+def facts(rounds: int) -> dict[str, str | int]:
     """Returns what measured: the machine, the date, the versions on both sides."""
     cpu = Path("/proc/cpuinfo")
     names = [line for line in cpu.read_text().splitlines() if line.startswith("model name")]
@@ -203,14 +206,16 @@ def facts(rounds: int) -> dict[str, str]:
     theirs = {package["name"]: package["version"] for package in json.loads(freeze)}
     ours = ["tensorflow", "tensorflow-probability", "dm-sonnet", "numpy"]
     return {
+        "rounds": rounds,
         "date": datetime.date.today().isoformat(),
+        "load before": f"{LOAD:.1f}",
         "machine": f"{names[0].split(':')[1].strip() if names else platform.processor()}, "
         f"{PROCESSORS} of {os.cpu_count()} processors, {platform.system()}",
-        "load before": f"{os.getloadavg()[0]:.1f}",
-        "rounds": str(rounds),
-        "Python": platform.python_version(),
-        "ours": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ours),
-        "peers": ", ".join(f"{n} {theirs[n]}" for n in ("jax", "optax", "keras", "torch", "numpy")),
+        "versions": ", ".join(
+            [f"Python {platform.python_version()}"]
+            + [f"{name} {importlib.metadata.version(name)}" for name in ours]
+            + [f"{name} {theirs[name]}" for name in ("jax", "optax", "keras", "torch")]
+        ),
     }
 
 
