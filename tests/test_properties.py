@@ -600,7 +600,9 @@ ENTRIES = ["hidden_sizes", "latent_size", "batch_size", "beta", "learning_rate",
 )
 def test_what_is_no_configuration_is_named(configurations):
     with nothing_done(training, "compiled"):
-        sweep = functools.partial(experiments.sweep, configurations, *[some_images("gray", 0)] * 2, progress=False)
+        sweep = functools.partial(
+            experiments.sweep, configurations, *[some_images("gray", 0)] * 2, progress=False
+        )
         assert named(sweep, "configurations", *(rf"{e}(\[\d\])?" for e in ENTRIES)) is None
 
 
