@@ -4,11 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 import tensorflow_datasets as tfds
 
 import vae_helpers
-from vae_helpers.data import binarize, check_images, load_images, to_float
+from vae_helpers.data import binarize, check_images, load_images
 
 CONTENT = {
     "train": (60_000, "da6370735bf1d490f086dde49c15f2ed0480ad05dc7c70abf5d36bf471d5e312"),
@@ -67,23 +66,6 @@ def test_without_a_network_the_error_names_the_set_and_the_place(monkeypatch, tm
         load_images("fashion_mnist", "train")
 
 
-def test_images_of_every_kind_are_taken(images):
-    batch = images[:4]
-    floats = batch / 255
-    element = next(iter(tf.data.Dataset.from_tensor_slices({"image": batch}).batch(4)))
-    for given in [
-        batch,
-        tf.constant(batch),
-        element,
-        element["image"],
-        floats,
-        tf.constant(floats),
-    ]:
-        x = to_float(given)
-        assert x.dtype == tf.float32 and x.shape == (4, 28, 28, 1)
-        np.testing.assert_allclose(x, floats, atol=1e-7)
-
-
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -118,5 +100,3 @@ def test_binarized_pixels_have_the_probability_of_their_gray_level():
 def test_binarization_follows_its_seed(images):
     np.testing.assert_array_equal(binarize(images[:9], seed=3), binarize(images[:9], seed=3))
     assert (binarize(images[:9], seed=3) != binarize(images[:9], seed=4)).any()
-    with pytest.raises(ValueError, match="seed must be an integer"):
-        binarize(images[:9], seed=0.5)

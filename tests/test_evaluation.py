@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -55,15 +54,3 @@ def test_dead_units_are_found(images):
 
     assert active_units(encoder, images[:1000]).tolist() == [True, False, False]
     assert active_units(encoder, images[:1000], threshold=0.008).tolist() == [True, False, True]
-
-
-def test_bad_arguments_are_named(images, make_model):
-    model = make_model()
-    with pytest.raises(ValueError, match="num_samples must be a positive integer"):
-        evaluate(*model, images[:2], num_samples=0)
-    with pytest.raises(ValueError, match="images must hold at least one image"):
-        evaluate(*model, images[:0])
-    with pytest.raises(ValueError, match="threshold must be a finite number"):
-        active_units(model[0], images[:2], threshold=-1)
-    with pytest.raises(ValueError, match="seed must be an integer"):
-        evaluate(*model, images[:2], seed=None)

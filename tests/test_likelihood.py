@@ -227,20 +227,12 @@ def test_dead_codes_say_nothing_and_perfect_codes_log_n(images):
 
 def test_bad_arguments_are_named(small):
     images, model = small
-    with pytest.raises(ValueError, match="num_samples must be a positive integer, got 0"):
-        log_likelihood(*model, images[:2], num_samples=0)
-    with pytest.raises(ValueError, match="seed must be an integer"):
-        log_likelihood(*model, images[:2], seed=-1)
-    with pytest.raises(ValueError, match="images must hold at least one image"):
-        log_likelihood(*model, images[:0])
     with pytest.raises(ValueError, match="x must be images of shape"):
         log_likelihood(*model, images[:2, :3])
     with pytest.raises(ValueError, match="images must be two or more, got 1"):
         mutual_information(model[0], model[2], images[:1])
     with pytest.raises(ValueError, match=r"beta must be 0.040816327, .* got 0.01"):
         train(*model, images, num_samples=5)
-    with pytest.raises(ValueError, match="num_samples must be a positive integer, got 1.5"):
-        train(*model, images, num_samples=1.5)
 
 
 @pytest.fixture(scope="module")

@@ -23,12 +23,10 @@ def test_the_rate_is_the_closed_form_and_the_monte_carlo_kl():
     assert np.all(known > 0)
 
 
-def test_the_rate_of_the_prior_is_zero_and_of_a_joint_posterior_is_known():
+def test_the_rate_of_a_joint_posterior_is_known():
     prior = tfd.MultivariateNormalDiag(loc=tf.zeros(2))
     q = tfd.MultivariateNormalTriL(loc=tf.zeros([1, 2]), scale_tril=[[[1.0, 0.0], [0.6, 0.8]]])
     np.testing.assert_allclose(rate(q, prior), [-np.log(0.8)], rtol=1e-5)
-    same = tfd.Normal(tf.zeros([5, 3]), 1.0)
-    np.testing.assert_allclose(rate(same, standard_normal(3)), np.zeros(5), atol=1e-7)
 
 
 def test_the_distortion_is_the_summed_cross_entropy(images):
@@ -71,8 +69,6 @@ def test_the_effective_beta_weighs_sums_as_beta_weighs_averages():
     assert effective_beta(0.01, num_pixels=784, latent_size=10) == pytest.approx(0.784)
     assert effective_beta(0.01, num_pixels=784, latent_size=2) == pytest.approx(3.92)
     assert averaged_beta(3.92, num_pixels=784, latent_size=2) == pytest.approx(0.01)
-    total, _, _ = original_loss(20.0, 100.0, beta=0.01, num_pixels=784, latent_size=10)
-    assert 784 * total == pytest.approx(100 + effective_beta(0.01, 784, 10) * 20)
 
 
 def test_the_gradient_of_the_rate_is_that_of_finite_differences():
@@ -99,13 +95,6 @@ def test_bad_arguments_are_named(images):
         rate(tfd.Normal(tf.zeros([5, 3]), 1.0), standard_normal(4))
     with pytest.raises(ValueError, match="x must have the shape of p"):
         distortion(tfd.Bernoulli(logits=tf.zeros([3, 28, 28, 1])), images[:4])
-    for beta in (-1, float("nan"), float("inf"), "0.1", None):
-        with pytest.raises(ValueError, match="beta must be a finite number, 0 or above"):
-            effective_beta(beta, 784, 10)
-    with pytest.raises(ValueError, match="latent_size must be a positive integer, got 0"):
-        averaged_beta(1.0, 784, 0)
-    with pytest.raises(ValueError, match="num_pixels must be a positive integer"):
-        original_loss(1.0, 1.0, beta=1.0, num_pixels=0, latent_size=1)
 
 
 def test_the_bound_is_the_evidence_where_q_is_the_posterior():

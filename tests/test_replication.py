@@ -10,6 +10,7 @@ import pytest
 import sonnet as snt
 
 from vae_helpers.replication import train_replicated
+from vae_helpers.training import NonFiniteLossError
 
 # TensorFlow cuts the processor in two only before it starts.
 SCRIPT = """
@@ -47,14 +48,28 @@ def test_two_devices_train_as_one():
     assert one["distortion"].iloc[-1] < 0.8 * one["distortion"].iloc[0], "it learns"
 
 
+def test_a_loss_that_is_not_finite_stops_it(images, make_model):
+    replicator = snt.distribute.Replicator(["/device:CPU:0"])
+    with pytest.raises(NonFiniteLossError, match="learning_rate below 1e\\+06") as caught:
+        train_replicated(replicator, *make_model(), images[:64], learning_rate=1e6, progress=False)
+    terms = np.isfinite(caught.value.losses[["rate", "distortion"]]).all(axis=1)
+    assert terms[:-1].all() and not terms.iloc[-1] and len(terms) < 100
+
+
+def test_a_collapse_is_said(make_model):
+    replicator = snt.distribute.Replicator(["/device:CPU:0"])
+    gray = np.full([4, 7, 7, 1], 128, np.uint8)
+    options = {"batch_size": 4, "training_steps": 64, "progress": False}
+    with pytest.warns(UserWarning, match="none of the 3 latents is active"):
+        train_replicated(replicator, *make_model(output_shape=(7, 7, 1)), gray, **options)
+
+
 def test_what_cannot_be_split_is_named(images, make_model):
     replicator = snt.distribute.Replicator(["/device:CPU:0"])
     with pytest.raises(
         ValueError, match="batch_size must be a multiple of 1.*at most 10, .*got 11"
     ):
         train_replicated(replicator, *make_model(), images[:10], batch_size=11)
-    with pytest.raises(ValueError, match="training_steps must be a positive integer"):
-        train_replicated(replicator, *make_model(), images[:64], training_steps=0)
     encoder, decoder, prior = make_model()
     decoder(encoder(images[:1]).loc)
     with pytest.raises(ValueError, match="given their weights in replicator.scope()"):

@@ -18,34 +18,10 @@ def test_the_plane_is_the_grid_of_the_post():
     assert not swapped[:, [0, 1, 3, 5, 6, 7, 8, 9]].any()
 
 
-def test_rows_vary_one_latent_each():
-    z = rows([-1, 0, 1], latent_size=3, latents=[2, 0], center=[5, 6, 7]).reshape(2, 3, 3)
-    np.testing.assert_array_equal(z[0], [[5, 6, -1], [5, 6, 0], [5, 6, 1]])
-    np.testing.assert_array_equal(z[1], [[-1, 6, 7], [0, 6, 7], [1, 6, 7]])
-    assert rows([0.5], latent_size=4).shape == (4, 4)
-    assert rows([0.5, 1], latent_size=1).tolist() == [[0.5], [1]]
-
-
 def test_quantiles_cut_the_prior_into_equal_pieces():
     q = quantiles(5)
     np.testing.assert_allclose(scipy.stats.norm.cdf(q), [0.1, 0.3, 0.5, 0.7, 0.9], atol=1e-6)
     assert quantiles(1).tolist() == [0]
-
-
-def test_interpolation_goes_straight_from_end_to_end():
-    z = interpolate([0, 0], [1, -2], 5)
-    np.testing.assert_allclose(z, [[0, 0], [0.25, -0.5], [0.5, -1], [0.75, -1.5], [1, -2]])
-    assert z.dtype == np.float32
-
-
-def test_tiles_lie_row_after_row():
-    images = np.arange(6).reshape(6, 1, 1, 1) * np.ones([1, 2, 3, 1])
-    tiled = tile(images, columns=3)
-    assert tiled.shape == (4, 9)
-    np.testing.assert_array_equal(tiled[::2, ::3], [[0, 1, 2], [3, 4, 5]])
-    digit = np.arange(12).reshape(1, 3, 4, 1)
-    np.testing.assert_array_equal(tile(digit, 1), digit[0, :, :, 0])
-    assert tile(np.zeros([4, 2, 3, 3]), columns=2).shape == (4, 6, 3)
 
 
 @pytest.mark.parametrize(

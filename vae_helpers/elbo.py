@@ -1,5 +1,6 @@
 """The bound under a reader's hands: how q's mean and scale open and close its gap."""
 
+import numbers
 from typing import Any
 
 import matplotlib as mpl
@@ -58,9 +59,9 @@ def elbo_explorer(
 
 def _finite(name: str, value: Any) -> float:
     try:
-        checks.number(name, abs(value))
+        checks.number(name, abs(value) if isinstance(value, numbers.Real) else value)
         return float(value)
-    except (TypeError, ValueError):
+    except ValueError:
         raise ValueError(f"{name} must be a finite number, got {value!r}") from None
 
 
