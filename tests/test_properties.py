@@ -348,6 +348,7 @@ def test_the_bound_lies_between_the_mean_and_the_largest_log_weight(log_weights)
     )
 
 
+@settings(max_examples=15)
 @given(CODES, SEEDS)
 def test_a_log_weight_is_the_same_for_either_kind_of_gaussian(shape, seed):
     generator = np.random.default_rng(seed)
