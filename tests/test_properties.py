@@ -703,7 +703,7 @@ def test_images_of_any_size_are_drawn(images):
 
 def in_range(value) -> bool:
     try:
-        return bool(np.min(value) >= 0 and np.max(value) <= 1)
+        return bool(np.min(value) >= -1e-6 and np.max(value) <= 1 + 1e-6)
     except (TypeError, ValueError):
         return False
 
