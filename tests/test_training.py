@@ -63,7 +63,7 @@ def test_train_follows_the_plain_loop_for_64_steps(images, make_model):
     np.testing.assert_allclose(compiled[LOSSES], plain, rtol=1e-4)
 
 
-@pytest.mark.parametrize("steps", [1, 5, 63])
+@pytest.mark.parametrize("steps", [1, 5, 63, 70])
 def test_train_takes_the_steps_of_the_plain_loop_with_the_square(images, make_model, steps):
     """From the weights that `train` leaves after some steps, the plain loss is that of the next."""
     sizes = {"latent_size": 10, "hidden_sizes": [100, 100]}
@@ -266,6 +266,11 @@ def test_a_posterior_that_collapses_is_said(images, make_model, kind):
 def test_no_collapse_is_said_where_there_is_none(images, make_model, recwarn):
     train(*make_model(latent_size=1), images, training_steps=64)
     train(*make_model(), images, beta=1e9, training_steps=63)  # it is too soon to say
+    encoder, decoder, prior = make_model()
+    decoder(encoder(images[:1]).loc)
+    weight = encoder._mu_linear.w
+    weight.assign(weight * [10.0, 0.0, 0.0])  # one active latent is enough
+    train(encoder, decoder, prior, images, learning_rate=1e-30, training_steps=64)
     assert not [w for w in recwarn if "active" in str(w.message)]
 
 
