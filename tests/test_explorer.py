@@ -190,7 +190,7 @@ def test_a_decoder_that_it_cannot_carry_is_named(images, decoder, message):
 
 
 def test_other_arguments_are_checked(images):
-    encoder, decoder, prior = Encoder([8], 3), Decoder([8], [28, 28, 1]), standard_normal(3)
+    encoder, decoder = Encoder([8], 3), Decoder([8], [28, 28, 1])
     with pytest.raises(ValueError, match="prior must be a tfd.Normal, got Laplace"):
         latent_explorer(decoder, encoder, tfd.Laplace(tf.zeros(3), 1.0), images[:20])
 

@@ -348,6 +348,7 @@ def test_the_bound_lies_between_the_mean_and_the_largest_log_weight(log_weights)
     )
 
 
+@settings(max_examples=15)
 @given(CODES, SEEDS)
 def test_a_log_weight_is_the_same_for_either_kind_of_gaussian(shape, seed):
     generator = np.random.default_rng(seed)
@@ -393,7 +394,7 @@ def test_the_elbo_is_below_the_bound_and_the_bound_below_the_evidence(
 ):
     generator = np.random.default_rng(seed)
     encoder, decoder = linear_gaussian
-    x = np.tile(generator.random([1, 1, 3, 1], np.float32), [200, 1, 1, 1])
+    x = np.tile(generator.random([1, 1, 3, 1], np.float32), [400, 1, 1, 1])
     decoder(encoder(x[:1]).loc)
     for weight in (*encoder.variables, *decoder.variables):
         weight.assign(size * generator.normal(size=weight.shape))
@@ -408,6 +409,7 @@ def test_the_elbo_is_below_the_bound_and_the_bound_below_the_evidence(
     errors = [5 * draws.std() / np.sqrt(len(x)) + 1e-4 for draws in (elbos, bound)]
     assert elbos.mean() - bound.mean() < sum(errors)
     assert bound.mean() - evidence < errors[1]
+    assert np.any(bound[:200] != bound[200:]), "each block of images has its own draws"
     if num_samples == 1:
         assert abs(elbos.mean() - bound.mean()) < sum(errors)
 
@@ -702,7 +704,7 @@ def test_images_of_any_size_are_drawn(images):
 
 def in_range(value) -> bool:
     try:
-        return bool(np.min(value) >= 0 and np.max(value) <= 1)
+        return bool(np.min(value) >= -1e-6 and np.max(value) <= 1 + 1e-6)
     except (TypeError, ValueError):
         return False
 

@@ -139,8 +139,7 @@ class Decoder(snt.Module):
         self._latent_size = self._latent_size or z.shape[1]
         if z.shape[1] != self._latent_size:
             raise ValueError(
-                f"z must have the shape [N, {self._latent_size}], as at the first call, "
-                f"got {z.shape.as_list()}"
+                f"z must have the shape [N, {self._latent_size}], got {z.shape.as_list()}"
             )
         return self._likelihood(logits=self._network(z))
 

@@ -128,6 +128,9 @@ def _picture(name: str, image: Any, high: int) -> np.ndarray:
         raise ValueError(f"{name} must be one array [H, W] or [H, W, C]: {error}") from error
     if image.ndim not in (2, 3) or image.shape[2:] not in [(), (3,), (4,)] or image.size == 0:
         raise ValueError(f"{name} must be of gray or RGB tiles, got the shape {list(image.shape)}")
-    if image.dtype.kind not in "buif" or not (image.min() >= 0 and image.max() <= high):
+    rounding = 1e-6 * high
+    if image.dtype.kind not in "buif" or not (
+        image.min() >= -rounding and image.max() <= high + rounding
+    ):
         raise ValueError(f"{name} must be numbers from 0 to {high}, got NaN or others")
     return image
