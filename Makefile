@@ -11,7 +11,7 @@ SOLUTIONS := $(sort $(wildcard notebooks/solutions/[0-9]*.ipynb))
 DECKS := notebooks/01_elbo.ipynb notebooks/03_training.ipynb notebooks/05_traversals.ipynb
 
 .DEFAULT_GOAL := help
-.PHONY: help run rerun test check test-reruns test-colab test-binder test-oldest test-newest bench lab book slides \
+.PHONY: help run rerun test check test-reruns test-colab test-binder test-oldest test-newest bench audit links lab book slides \
     address refresh published likelihood lock clean
 
 help: ## list the targets
@@ -75,6 +75,18 @@ build/bench/.set-up: tests/benchmarks/requirements.txt
 	$(PYTHON) -m venv --clear build/bench/env
 	build/bench/env/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
+
+audit: build/audit/.set-up ## known vulnerabilities of the locked packages; needs the network
+	build/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement requirements.txt \
+	    $(shell awk -v today=$$(date +%F) '/^[^\#]/ && $$2 >= today {print "--ignore-vuln", $$1}' tests/audit-waivers.txt)
+
+build/audit/.set-up:
+	$(PYTHON) -m venv --clear build/audit
+	build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	@touch $@
+
+links: $(SET_UP) ## whether the links of the book lead somewhere; needs the network
+	$(BIN)/sphinx-build -b linkcheck --quiet -c notebooks/book -d build/doctrees notebooks build/links
 
 lab: $(SET_UP) ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
