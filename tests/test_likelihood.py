@@ -179,7 +179,7 @@ def test_pixels_are_drawn_anew_for_every_batch(small, make_model):
     assert as_they_are.equals(train(*make_model(**shape), images, binarized=True, **options))
     gray = np.full_like(images[:10], 128)
     first, again = (train(*make_model(**shape), gray, binarized=True, **options) for _ in range(2))
-    assert first.equals(again) and first["distortion"].nunique() == 70
+    assert first.equals(again) and first["distortion"].nunique() > 60
     floats = train(*make_model(**shape), gray / np.float32(255), binarized=True, **options)
     assert abs(floats["distortion"].mean() - first["distortion"].mean()) < 0.5
 
