@@ -1,20 +1,32 @@
-"""Damaged files, full disks, interrupts and odd surroundings: said in a line, and nothing is lost."""
+"""What can go wrong around the code goes wrong here: it is said, and nothing is lost or half-written.
 
-import errno
+Damaged data, disks that are full or can't be written to, interrupts, two at once, and kernels and
+machines that are not as ours.
+"""
+
+import ast
+import contextlib
+import csv
+import functools
+import itertools
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 
-from vae_helpers import data, experiments
+from vae_helpers import data, experiments, training
 from vae_helpers.data import load_images
 from vae_helpers.experiments import sweep
+from vae_helpers.training import forget_programs, train
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "notebooks"))
@@ -22,130 +34,418 @@ import address
 import commands
 import run
 
-SMALL = {"hidden_sizes": [4], "latent_size": 1, "training_steps": 2}
+resource = pytest.importorskip("resource", reason="only a Unix limits the size of files")
+TEST_FILE = "mnist-test.tfrecord-00000-of-00001"
+TRAIN_FILE = "mnist-train.tfrecord-00000-of-00001"
 
 
-def truncate(path):
-    os.truncate(path, path.stat().st_size - 1)
+# Data
 
 
-def flip(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+@pytest.fixture
+def copied_mnist(tmp_path, monkeypatch) -> Path:
+    """The folder of MNIST's files, as links that a test replaces."""
+    folder = tmp_path / "tfds" / "mnist" / "3.0.1"
+    folder.mkdir(parents=True)
+    for path in (data._EMBEDDED / "mnist" / "3.0.1").iterdir():
+        (folder / path.name).symlink_to(path)
+    monkeypatch.setattr(data, "_EMBEDDED", tmp_path / "tfds")
+    return folder
 
 
-def exchange(path):
-    shutil.copy(path.with_name("mnist-test.tfrecord-00000-of-00001"), path)
+def flipped(content: bytes) -> bytes:
+    """Changes one bit, in the middle."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
-@pytest.mark.parametrize("damage", [truncate, flip, exchange, Path.unlink])
-def test_damaged_images_are_never_trained_on(tmp_path, monkeypatch, damage):
-    folder = shutil.copytree(data._EMBEDDED, tmp_path / "tfds")
-    monkeypatch.setattr(data, "_EMBEDDED", folder)
-    path = folder / "mnist" / "3.0.1" / "mnist-train.tfrecord-00000-of-00001"
-    damage(path)
-    with pytest.raises(OSError, match=f"{re.escape(str(path))} is .*Restore it"):
-        load_images("mnist", "train")
+@pytest.mark.parametrize("name", [TEST_FILE, TRAIN_FILE, "features.json", "dataset_info.json"])
+@pytest.mark.parametrize("change", [flipped, lambda c: c[:-1], lambda c: b"", None])
+def test_a_damaged_data_file_is_said_and_never_read(copied_mnist, monkeypatch, name, change):
+    import tensorflow_datasets as tfds
+
+    path = copied_mnist / name
+    content = path.read_bytes()
+    path.unlink()
+    if change:
+        path.write_bytes(change(content))
+    monkeypatch.setattr(tfds, "load", lambda *_, **__: pytest.fail("it was read"))
+    found = "damaged" if change else "missing"
+    with pytest.raises(OSError, match=f"{re.escape(str(path))} is {found}.*git checkout"):
+        load_images("mnist", "test")
 
 
-def full(*_, **__):
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def test_other_images_under_the_name_are_refused(copied_mnist):
+    """Whole files, which TFDS would read without a word."""
+    (copied_mnist / TEST_FILE).unlink()
+    (copied_mnist / TEST_FILE).symlink_to(copied_mnist / TRAIN_FILE)
+    with pytest.raises(OSError, match=f"{TEST_FILE} is damaged or of another image set"):
+        load_images("mnist", "test")
 
 
-def half(path, content):
-    with path.open("wb") as file:
-        file.write(content[: len(content) // 2])
-    full()
-
-
-def test_a_full_disk_leaves_the_file_as_it_was(tmp_path, monkeypatch):
-    path = tmp_path / "a.ipynb"
-    commands.write(path, b"old")
-    monkeypatch.setattr(Path, "write_bytes", half)
-    with pytest.raises(OSError, match=f"{path} cannot be written .No space left.*is as it was"):
-        commands.write(path, b"new and longer")
-    assert path.read_bytes() == b"old" and [*tmp_path.iterdir()] == [path]
-
-
-@pytest.mark.parametrize("command", ["run.py --to {} 01_elbo.ipynb", "run.py --to x nowhere.ipynb"])
-def test_a_command_that_cannot_write_or_read_says_so_before_the_work(tmp_path, command):
-    (tmp_path / "file").touch()
-    script, *arguments = command.format(tmp_path / "file" / "folder").split()
-    done = subprocess.run(
-        [sys.executable, ROOT / "notebooks" / script, *arguments],
-        capture_output=True,
-        check=False,
-        cwd=ROOT / "notebooks" if "01" in command else tmp_path,
-        text=True,
-        timeout=60,
+def test_whole_files_are_read_from_anywhere(copied_mnist):
+    images, labels = load_images("mnist", "test[:3]")
+    assert (
+        images.shape == (3, 28, 28, 1)
+        and labels.tolist() == load_images("mnist", "test[:3]")[1].tolist()
     )
-    assert done.returncode == 1
-    assert re.search(r"^(NotADirectory|FileNotFound|OS)Error: .*", done.stderr)
-    assert "Traceback" not in done.stderr and "01_elbo.ipynb  " not in done.stdout
 
 
-def test_an_interrupt_of_make_run_leaves_whole_files(tmp_path, monkeypatch, capsys):
-    executed = []
+# Disks
+
+
+@contextlib.contextmanager
+def disk_full(size: int):
+    """Lets no file grow beyond a size: a write ends half-way, as on a disk without room."""
+    limit, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if path.name.endswith((".part", ".draft"))]
+
+
+def ended(main, *arguments) -> int | str | None:
+    """Runs a command as `python notebooks/….py` does; returns what it ends with."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+        patch.setattr(sys, "argv", ["command", *map(str, arguments)])
+        commands.run(main)
+    return end.value.code
+
+
+def test_a_file_stays_until_the_new_one_is_complete(tmp_path):
+    path = tmp_path / "file"
+    commands.write(path, b"old")
+    with disk_full(100), pytest.raises(OSError, match=f"{path} cannot be written .*is as it was"):
+        commands.write(path, bytes(1000))
+    assert path.read_bytes() == b"old" and leftovers(tmp_path) == []
+    with pytest.raises(OSError, match=f"{path}/file cannot be written"):
+        commands.write(path / "file", b"below a file")
+    commands.write(path, bytes(1000))
+    assert path.read_bytes() == bytes(1000)
+
+
+@pytest.fixture
+def notebook(tmp_path) -> Path:
+    path = tmp_path / "small.ipynb"
+    cells = [nbformat.v4.new_code_cell("1 + 1", id="sum")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    return path
+
+
+@pytest.fixture
+def executed(monkeypatch):
+    """Stands for the execution of a notebook: its source is longer afterwards."""
+    count = itertools.count()
 
     def execute(path, quick):
-        if executed:
-            raise KeyboardInterrupt
-        executed.append(path)
-        return run.nbformat.read(path, as_version=4), 0.5
+        next(count)
+        notebook = nbformat.read(path, as_version=4)
+        notebook.cells[0].source += f"  # {'ran ' * 1000}"
+        return notebook, 0.1
 
     monkeypatch.setattr(run, "execute", execute)
-    names = [str(ROOT / "notebooks" / name) for name in ("01_elbo.ipynb", "02_model.ipynb")]
-    monkeypatch.setattr(sys, "argv", ["run.py", "--to", str(tmp_path), *names])
-    with pytest.raises(SystemExit) as stopped:
-        commands.run(run.main)
-    assert stopped.value.code == 130 and "run it again" in capsys.readouterr().err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["01_elbo.html", "01_elbo.ipynb"]
+    monkeypatch.setattr(commands, "check_package", lambda: None)
+    return count
 
 
-@pytest.mark.parametrize("last", range(3))
-def test_an_interrupted_change_of_address_goes_on(tmp_path, monkeypatch, last):
-    for name in ("pyproject.toml", "README.md", "notebooks/01_elbo.ipynb"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copy(ROOT / name, tmp_path / name)
-    written, write = [], commands.write
-
-    def interrupted(path, content):
-        if len(written) == last:
-            raise KeyboardInterrupt
-        written.append(path)
-        write(path, content)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(commands, "write", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            address.write(tmp_path, "me/my-fork")
-    address.write(tmp_path, "me/my-fork")
-    assert address.read(tmp_path) == "me/my-fork"
-    assert not any(address.UNSET in path.read_text() for path in address.files(tmp_path))
+def test_make_run_on_a_full_disk(notebook, executed, tmp_path):
+    before, out = notebook.read_bytes(), tmp_path / "out"
+    for place in (["--in-place"], ["--to", out]):
+        with disk_full(2000):
+            message = ended(run.main, *place, notebook)
+        assert "small.ipynb cannot be written" in message and "run the command again" in message
+        assert notebook.read_bytes() == before
+    with disk_full(100_000):  # room for the notebook, but not for its HTML
+        assert "small.html cannot be written" in ended(run.main, "--to", out, notebook)
+    assert [path.name for path in out.iterdir()] == ["small.ipynb"]
+    assert leftovers(tmp_path) == []
+    assert ended(run.main, "--to", out, notebook) == 0
+    assert {path.name for path in out.iterdir()} == {"small.ipynb", "small.html"}
 
 
-def test_a_sweep_whose_disk_is_full_goes_on_later(images, tmp_path, monkeypatch):
-    configurations = [SMALL | {"seed": seed} for seed in range(3)]
-    file = tmp_path / "rows.csv"
-    sweep(configurations[:1], images, images[:100], file=file, progress=False)
-    with monkeypatch.context() as patch:
-        patch.setattr(experiments.csv, "writer", full)
-        with pytest.raises(OSError, match=f"file {file} cannot be written .No space left"):
-            sweep(configurations, images, images[:100], file=file, progress=False)
-    assert len(file.read_text().splitlines()) == 2
-    table = sweep(configurations, images, images[:100], file=file, progress=False)
-    assert len(file.read_text().splitlines()) == 4
-    known = sweep(configurations, images, images[:100], progress=False)
-    pd.testing.assert_frame_equal(table, known)
+def test_make_run_where_nothing_can_be_written_says_so_before_it_works(notebook, executed):
+    message = ended(run.main, "--to", notebook / "below a file", notebook)
+    assert f"nothing can be written to {notebook}/below a file" in message
+    assert next(executed) == 0
 
 
-def test_a_file_that_no_sweep_can_write_is_named_before_the_training(images, tmp_path):
-    (tmp_path / "file").touch()
-    for file in (tmp_path / "file" / "rows.csv", tmp_path / "nowhere" / "rows.csv"):
+def test_make_run_names_what_is_no_notebook(notebook, monkeypatch, capsys):
+    monkeypatch.setattr(commands, "check_package", lambda: None)
+    assert "there is no notebook" in ended(run.main, "--in-place", notebook.with_name("no.ipynb"))
+    notebook.write_text(notebook.read_text()[:-20])
+    assert ended(run.main, "--in-place", notebook) == 1
+    assert str(notebook) in capsys.readouterr().err
+
+
+def test_an_address_half_written_is_completed(tmp_path):
+    for path in address.files(ROOT):
+        target = tmp_path / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    address.write(tmp_path, "me/first")
+
+    def having(text: bytes) -> list[Path]:
+        return [path for path in address.files(tmp_path) if text in path.read_bytes()]
+
+    places = having(b"me/first")
+    room = sorted(path.stat().st_size for path in places)[len(places) // 2]  # for half of them
+    with disk_full(room), pytest.raises(OSError, match="cannot be written"):
+        address.write(tmp_path, "me/second")
+    assert 0 < len(having(b"me/second")) < len(places) and leftovers(tmp_path) == []
+    address.write(tmp_path, "me/second")
+    assert having(b"me/second") == places and having(b"me/first") == []
+    assert address.read(tmp_path) == "me/second"
+
+
+SWEPT = [{"hidden_sizes": [4], "latent_size": 2, "seed": seed} for seed in range(4)]
+
+
+@pytest.fixture
+def stub(monkeypatch, images):
+    """Sweeps whose models need no training; returns `sweep` of them."""
+
+    def row(configuration, *_):
+        return {"elbo": -100.0 - configuration["seed"], "active_units": 2}
+
+    monkeypatch.setattr(experiments, "_run", row)
+    monkeypatch.setattr(experiments, "forget_programs", lambda: None)
+    return functools.partial(sweep, images=images[:10], test_images=images[:10], progress=False)
+
+
+def whole_rows(file: Path) -> list[int]:
+    """Returns the seeds of a sweep's file after checking that each row is whole and there once."""
+    if not file.exists() or not file.read_text():
+        return []
+    text = file.read_text()
+    assert text.endswith("\n")
+    columns, *rows = csv.reader(text.splitlines())
+    assert all(len(row) == len(columns) for row in rows)
+    seeds = [json.loads(row[columns.index("seed")]) for row in rows]
+    assert len(set(seeds)) == len(seeds)
+    return seeds
+
+
+def test_a_sweep_on_a_full_disk_goes_on_when_there_is_room(stub, tmp_path):
+    known, file = stub(SWEPT), tmp_path / "rows of β.csv"
+    stub(SWEPT[:1], file=file)
+    for room in (1, 40):  # part of a row: its first character, and into its digest
+        with (
+            disk_full(file.stat().st_size + room),
+            pytest.raises(OSError, match="rows of β.csv cannot be written.*run the sweep again"),
+        ):
+            stub(SWEPT, file=file)
+        assert not file.read_text().endswith("\n")
+    pd.testing.assert_frame_equal(stub(SWEPT, file=file), known)
+    assert sorted(whole_rows(file)) == [0, 1, 2, 3]
+    new = tmp_path / "new.csv"  # and where not even the names of the columns have room
+    with disk_full(10), pytest.raises(OSError, match="new.csv cannot be written"):
+        stub(SWEPT, file=new)
+    pd.testing.assert_frame_equal(stub(SWEPT, file=new), known)
+
+
+def test_a_sweep_whose_file_cannot_be_written_says_so_before_it_trains(stub, tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, "_run", lambda *_: pytest.fail("it trained"))
+    (tmp_path / "rows.csv").write_text("")
+    for file in (tmp_path / "rows.csv" / "rows.csv", tmp_path / "no folder" / "rows.csv"):
         with pytest.raises(OSError, match=f"file {file} cannot be written"):
-            sweep([SMALL], images, images[:100], file=file)
+            stub(SWEPT, file=file)
 
+
+@pytest.mark.parametrize("damage", ["", "\x00\xff", '"', '{"', "1,2,3\n"])
+def test_a_sweep_names_a_damaged_file(stub, tmp_path, damage):
+    file = tmp_path / "rows.csv"
+    stub(SWEPT[:2], file=file)
+    first, second, third = file.read_bytes().splitlines(keepends=True)
+    broken = second[:-8] + damage.encode("latin1") + b"\n"
+    file.write_bytes(first + broken + third)
+    with pytest.raises(ValueError, match=f"file must be new or of another sweep, got {file}: "):
+        stub(SWEPT, file=file)
+    assert file.read_bytes() == first + broken + third
+
+
+# Interrupts
+
+
+class Interrupter:
+    """Sends the interrupt of a terminal before the n-th line that a module's code runs.
+
+    Not before the line of a `with`, which comes once more at its end: Python notices an interrupt
+    when that has run.
+    """
+
+    def __init__(self, module, n: int):
+        self.file, self.left = module.__file__, n
+        self.withs = set()
+        for node in ast.walk(ast.parse(Path(self.file).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.With):
+                self.withs |= {*range(node.lineno, node.body[0].lineno)}
+
+    def __call__(self, frame, event, _):
+        if frame.f_code.co_filename != self.file:
+            return None
+        if event == "line" and frame.f_lineno not in self.withs:
+            self.left -= 1
+            if self.left == 0:
+                signal.raise_signal(signal.SIGINT)
+        return self
+
+    def __enter__(self):
+        self.handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.tracer = sys.gettrace()
+        sys.settrace(self)
+        return self
+
+    def __exit__(self, *_):
+        sys.settrace(self.tracer)
+        signal.signal(signal.SIGINT, self.handler)
+
+    @property
+    def came(self) -> bool:
+        return self.left <= 0
+
+
+def interrupted_everywhere(module, function, stride: int = 1):
+    """Yields what `function` returns, None for an interrupt, if one comes before its n-th line."""
+    for n in itertools.count(1, stride):
+        result = None
+        with Interrupter(module, n) as interrupt, contextlib.suppress(KeyboardInterrupt):
+            result = function()
+        if not interrupt.came:
+            assert n > 30, "its lines are seen"
+            return
+        yield result
+
+
+def test_an_interrupt_at_any_line_of_train_leaves_rows_and_weights_of_one_step(
+    images, make_model, monkeypatch
+):
+    monkeypatch.setattr(training, "STEPS_PER_CALL", 2)
+    images, handler = images[:100], signal.getsignal(signal.SIGINT)
+    options = {"training_steps": 5, "batch_size": 10, "progress": False}
+
+    def weights(model):
+        return [v.numpy() for v in (*model[0].variables, *model[1].variables)]
+
+    model = make_model()
+    train(*model, images, **options)
+    start = weights(model)
+    after, known = {0: start}, None
+    for steps in (2, 4, 5):
+        known = train(*model, images, **options | {"training_steps": steps})
+        after[steps] = weights(model)
+        for variable, value in zip((*model[0].variables, *model[1].variables), start, strict=True):
+            variable.assign(value)
+
+    kept = set()
+
+    def again():
+        for variable, value in zip((*model[0].variables, *model[1].variables), start, strict=True):
+            variable.assign(value)
+        return train(*model, images, **options)
+
+    for losses in interrupted_everywhere(training, again, stride=3):
+        assert signal.getsignal(signal.SIGINT) == handler
+        if losses is None:  # raised: before the first step, or after the last
+            same = [all(map(np.array_equal, weights(model), after[steps])) for steps in (0, 5)]
+            assert any(same)
+        else:
+            steps = len(losses)
+            kept.add(steps)
+            assert losses.attrs["interrupted"]
+            assert losses.equals(known[:steps])
+            assert all(map(np.array_equal, weights(model), after[steps]))
+        again()  # the next begins with a compiled program, too
+    assert kept == {0, 2, 4, 5}
+    assert again().equals(known)
+
+
+def test_an_interrupt_while_a_model_compiles_leaves_others_as_they_were(
+    images, make_model, monkeypatch
+):
+    known = train(*make_model(), images, training_steps=3)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    forget_programs()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training._CompiledSteps, "_steps", interrupted)
+        train(*make_model(), images, training_steps=3)
+    assert train(*make_model(), images, training_steps=3).equals(known)
+
+
+def test_an_interrupt_at_any_line_of_a_sweep_loses_no_row(stub, tmp_path):
+    known, numbers = stub(SWEPT), set()
+    folders = itertools.count()
+
+    def again():
+        again.file = tmp_path / str(next(folders)) / "rows.csv"
+        again.file.parent.mkdir()
+        return stub(SWEPT, file=again.file)
+
+    for table in interrupted_everywhere(experiments, again):
+        seeds = whole_rows(again.file)
+        if table is not None:
+            numbers.add(len(table))
+            assert sorted(seeds) == sorted(table.get("seed", [])), "what is returned is kept"
+            if len(table):
+                pd.testing.assert_frame_equal(
+                    table, known.loc[table["seed"]].reset_index(drop=True)
+                )
+        pd.testing.assert_frame_equal(stub(SWEPT, file=again.file), known)
+        assert sorted(whole_rows(again.file)) == [0, 1, 2, 3]
+    assert {0, 4} <= numbers
+
+
+def test_a_sweep_whose_processes_are_all_interrupted_has_no_rows(stub, monkeypatch):
+    """As by Ctrl-C in a terminal, which reaches them all."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiments, "_run", interrupted)
+    table = stub(SWEPT)
+    assert len(table) == 0 and list(table.columns) == ["error"]
+
+
+def test_make_run_interrupted_keeps_what_is_finished(
+    notebook, executed, tmp_path, monkeypatch, capsys
+):
+    """Before the execution, after it, and while each of the files is written."""
+    second = notebook.with_name("second.ipynb")
+    shutil.copy(notebook, second)
+    expected = {"small.ipynb", "small.html", "second.ipynb", "second.html"}
+    execute, replace = run.execute, Path.replace
+    numbers = []
+    for n in itertools.count(1):
+        out, events = tmp_path / f"out{n}", itertools.count(1)
+
+        def point(function, *arguments, events=events, n=n):
+            if next(events) == n:
+                raise KeyboardInterrupt
+            return function(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(run, "execute", functools.partial(point, execute))
+            patch.setattr(Path, "replace", lambda *arguments: point(replace, *arguments))
+            end = ended(run.main, "--to", out, notebook, second)
+        names = {path.name for path in out.iterdir()}
+        assert names <= expected and leftovers(out) == []
+        for name in names & {"small.ipynb", "second.ipynb"}:
+            nbformat.validate(nbformat.read(out / name, as_version=4))
+        if end == 0:
+            break
+        assert end == 130 and "Interrupted" in capsys.readouterr().err
+        numbers.append(len(names))
+    assert numbers == [0, 0, 1, 2, 2, 3] and names == expected
+
+
+# Kernels and machines
 
 PROGRAM = """
 from vae_helpers.data import load_images, to_float
