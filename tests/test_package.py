@@ -23,6 +23,7 @@ def test_importing_the_package_loads_nothing_heavy():
     assert run(code).stdout == "0\n"
 
 
+@pytest.mark.slow
 def test_the_modules_load_quietly_and_without_what_nothing_uses_yet():
     modules = ", ".join(f"vae_helpers.{module}" for module in MODULES)
     done = run(
@@ -47,6 +48,7 @@ def test_whichever_module_is_first_quiets_tensorflow(module):
         assert names[0] == "vae_helpers._quiet"
 
 
+@pytest.mark.slow
 def test_what_else_is_printed_at_the_start_is_passed_on():
     code = (
         "import os, sys, types\n"

@@ -51,12 +51,12 @@ def results(notebook, path):
 
 
 def test_doctored_sentences_are_noticed():
-    """Each result with another last digit: but for some that another number then holds."""
+    """Every third result with another last digit: but for some that another number then holds."""
     tried = noticed = 0
     for path in prose.PATHS:
         notebook, before = read(path), (tried, noticed)
         cells = {cell.id: cell for cell in notebook.cells}
-        for place, f in results(notebook, path).items():
+        for place, f in [*results(notebook, path).items()][::3]:
             cell, source = cells[f.cell], cells[f.cell].source
             last = f.start + len(f.text.rstrip("}")) - 1
             cell.source = source[:last] + other_digits(source[last]) + source[last + 1 :]
@@ -64,7 +64,7 @@ def test_doctored_sentences_are_noticed():
             tried += 1
             cell.source = source
         print(f"{path.name}: {noticed - before[1]} of {tried - before[0]} noticed")
-    assert noticed > 0.85 * tried
+    assert tried > 100 and noticed > 0.85 * tried
 
 
 def test_doctored_outputs_are_noticed():

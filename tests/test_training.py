@@ -343,6 +343,7 @@ def test_the_progress_bar_leaves_no_trace(images, make_model, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_the_progress_bar_leaves_no_trace_in_a_notebook():
     """Not even TensorFlow's log: the outputs of this cell are one line, and an empty display."""
     source = """

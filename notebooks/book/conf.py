@@ -39,6 +39,10 @@ python_use_unqualified_type_names = True
 default_role = "code"
 add_module_names = False
 
+# As long as there is no address; `make links` asks for the others.
+linkcheck_ignore = [f"https://github.com/{address.UNSET}"]
+linkcheck_timeout, linkcheck_retries = 30, 3
+
 html_theme = "sphinx_book_theme"
 html_theme_options = {
     "repository_url": REPOSITORY,
