@@ -4,7 +4,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PYTEST := $(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile
+PYTEST := $(BIN)/python -m pytest -q --numprocesses 2 --dist
 SET_UP := .venv/.set-up
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 SOLUTIONS := $(sort $(wildcard notebooks/solutions/[0-9]*.ipynb))
@@ -28,14 +28,14 @@ rerun: $(SET_UP) ## execute one with other values: make rerun NOTEBOOK=05_traver
 	@echo "Open build/reruns/$(NOTEBOOK).html in a browser."
 
 test: check ## all tests, then every notebook under nbval, compared with its stored outputs
-	VAE_STRICT=1 $(PYTEST) -m slow tests
-	VAE_STRICT=1 VAE_EXACT=$(EXACT) $(PYTEST) -p tests.reproduce --nbval --nbval-current-env \
+	VAE_STRICT=1 $(PYTEST) worksteal -m slow tests
+	VAE_STRICT=1 VAE_EXACT=$(EXACT) $(PYTEST) loadfile -p tests.reproduce --nbval --nbval-current-env \
 	    $(NOTEBOOKS) $(SOLUTIONS)
 
 check: $(SET_UP) ## the fast part of the tests: lint, unit tests, notebook rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	VAE_STRICT=1 $(PYTEST) -m "not slow and not weekly" tests
+	VAE_STRICT=1 $(PYTEST) worksteal -m "not slow and not weekly" tests
 
 test-reruns: $(SET_UP) ## every notebook with 60 sets of other values, some 15 min
 	$(BIN)/python -m pytest -q -m weekly tests/test_reruns.py
