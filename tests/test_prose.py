@@ -64,7 +64,7 @@ def test_doctored_sentences_are_noticed():
             tried += 1
             cell.source = source
         print(f"{path.name}: {noticed - before[1]} of {tried - before[0]} noticed")
-    assert tried > 100 and noticed > 0.85 * tried
+    assert tried > 50 and noticed > 0.85 * tried
 
 
 def test_doctored_outputs_are_noticed():
