@@ -322,6 +322,7 @@ def interrupted_everywhere(module, function, stride: int = 1):
         yield result
 
 
+@pytest.mark.slow
 def test_an_interrupt_at_any_line_of_train_leaves_rows_and_weights_of_one_step(
     images, make_model, monkeypatch
 ):
@@ -365,6 +366,7 @@ def test_an_interrupt_at_any_line_of_train_leaves_rows_and_weights_of_one_step(
     assert again().equals(known)
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_a_model_compiles_leaves_others_as_they_were(
     images, make_model, monkeypatch
 ):
@@ -506,6 +508,7 @@ def test_odd_surroundings_give_the_same_numbers(tmp_path, monkeypatch, capsys):
         assert numbers == pytest.approx(known, rel=1e-3), prelude
 
 
+@pytest.mark.slow
 def test_a_package_of_another_place_is_refused(tmp_path, monkeypatch):
     (tmp_path / "vae_helpers").mkdir()
     (tmp_path / "vae_helpers" / "__init__.py").touch()

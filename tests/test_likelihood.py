@@ -279,6 +279,7 @@ def test_an_interrupted_recipe_goes_on_from_its_checkpoint(recipe, images, monke
         np.testing.assert_array_equal(weight, recipe.weights(halves)[name])
 
 
+@pytest.mark.slow
 def test_the_table_is_of_the_weights_beside_it(recipe):
     table = pd.read_csv(recipe.TABLE)
     test_images = binarize(load_images("mnist", "test")[0], recipe.SEED)

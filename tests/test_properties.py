@@ -472,6 +472,7 @@ CALLS = {
 
 @settings(max_examples=6)
 @given(st.lists(st.sampled_from(sorted(CALLS)), min_size=2, max_size=6))
+@pytest.mark.slow
 def test_no_order_of_calls_changes_a_number(calls):
     """What a model gives depends on how often it was trained, and on nothing else."""
     images = some_images("noise", 0)

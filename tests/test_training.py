@@ -142,6 +142,7 @@ def test_numbers_do_not_recompile_and_models_of_a_size_share_a_program(
     assert len(compilations) == 2
 
 
+@pytest.mark.slow
 def test_trainings_side_by_side_give_the_numbers_of_one_alone(images, make_model, compilations):
     def run(seed):
         model = make_model()
