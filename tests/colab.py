@@ -5,7 +5,7 @@ cell installs this repository, as it lies here, from the address that the cell n
 that the address is a local folder. Arguments go to notebooks/run.py.
 """
 
-import json
+import importlib.metadata
 import os
 import re
 import shutil
@@ -20,25 +20,33 @@ REPO = "someone/vae-tutorial"
 MAY_MOVE = {"tensorflow-metadata"}  # the image's can't be imported beside its protobuf
 
 
-def pip(*arguments: str) -> str:
+def pip(*arguments: str) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    subprocess.run(command, check=True)
+
+
+def normalized(name: str) -> str:
+    """Writes a package's name as PEP 503 does."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def versions() -> dict[str, str]:
-    return {
-        re.sub(r"[-_.]+", "-", package["name"]).lower(): package["version"]
-        for package in json.loads(pip("list", "--format", "json"))
-    }
+    importlib.invalidate_caches()
+    found = importlib.metadata.distributions()
+    return {normalized(package.name): package.version for package in found}
 
 
 def restore() -> dict[str, str]:
     """Puts the environment back to the image, and returns its versions."""
-    image = {line.split("==")[0] for line in IMAGE.read_text().splitlines() if "==" in line}
-    if extra := sorted(set(versions()) - image):
+    lines = IMAGE.read_text(encoding="utf-8").splitlines()
+    pairs = (line.split("==") for line in lines if "==" in line)
+    image = {normalized(name): version for name, version in pairs}
+    found = versions()
+    if extra := sorted(set(found) - set(image)):
         pip("uninstall", "--quiet", "--yes", *extra)
-    pip("install", "--quiet", "--no-deps", "--requirement", str(IMAGE))
-    return versions()
+    if moved := [f"{name}=={v}" for name, v in image.items() if found.get(name) != v]:
+        pip("install", "--quiet", "--no-deps", *moved)
+    return image
 
 
 def published_copy(folder: Path) -> None:

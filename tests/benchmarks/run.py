@@ -136,7 +136,9 @@ def main() -> None:
         before = pd.read_csv(RESULTS)
         table = pd.concat([before[~before["task"].isin(options.only)], table])
     table = table.sort_values("task", key=lambda task: task.map([*TASKS].index), kind="stable")
-    table.to_csv(RESULTS, index=False, float_format="%.4g")
+    draft = RESULTS.with_suffix(".part")
+    table.to_csv(draft, index=False, float_format="%.4g")
+    draft.replace(RESULTS)  # whole or not at all
 
 
 def measure(sizes: dict, seed: int, label: str, program: str, variant: str, changes=None) -> dict:
