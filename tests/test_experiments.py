@@ -104,6 +104,29 @@ def test_a_sweep_resumes_from_its_file(images, tmp_path):
     assert len(file.read_text().splitlines()) == 6
 
 
+def test_a_row_in_a_file_is_of_its_images_and_version(images, tmp_path, monkeypatch):
+    count = Counter()
+    run = functools.partial(sweep, [SMALL], measure=count, file=tmp_path / "rows.csv")
+    run(images[:200], images[:100])
+    run(images[:200].reshape(200, 14, 56, 1), images[:100].reshape(100, 14, 56, 1))
+    assert count.trained == 2, "the same bytes, in another shape"
+    monkeypatch.setattr(tf, "__version__", "0.0")
+    run(images[:200], images[:100])
+    assert count.trained == 3, "another version may compute other numbers"
+
+
+def test_an_interrupted_training_is_no_row(images, monkeypatch):
+    """A terminal interrupts the processes of a pool, too, and `train` returns what it has."""
+
+    def interrupted(*model, **options):
+        losses = train(*model, **options)
+        losses.attrs["interrupted"] = True
+        return losses
+
+    monkeypatch.setattr(experiments, "train", interrupted)
+    assert len(sweep([SMALL], images[:200], images[:100])) == 0
+
+
 def test_a_failure_is_tried_again_by_the_next_sweep(images, tmp_path):
     configurations = [SMALL | {"learning_rate": rate} for rate in (1e-3, 1e30)]
     file = tmp_path / "rows.csv"
