@@ -148,6 +148,7 @@ def measure(sizes: dict, seed: int, label: str, program: str, variant: str, chan
         run(COMMANDS[variant])
         return {"program": label, "seconds": time.perf_counter() - start}
     kept = FOLDER / "weights.npz"
+    kept.unlink(missing_ok=True)  # of an interrupted run
     task = {"variant": variant, "seed": seed, "folder": str(FOLDER), "keep": str(kept)}
     task |= sizes | (changes or {})
     python = sys.executable if program in ("ours", "post_loop") else PEERS
@@ -155,7 +156,6 @@ def measure(sizes: dict, seed: int, label: str, program: str, variant: str, chan
     report = {"program": label} | json.loads(output.splitlines()[-1])
     if kept.exists():
         report["elbo"] = elbo(task, kept)
-        kept.unlink()
     return report
 
 
