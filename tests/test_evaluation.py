@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -24,14 +25,39 @@ def test_each_image_has_its_terms(images, make_model):
 
 def test_a_decoder_that_ignores_z_has_the_cross_entropy_of_its_output(images):
     def encoder(x):
-        return tfd.Normal(tf.zeros([len(x), 2]), tf.ones([len(x), 2]))
+        return tfd.Normal(tf.zeros([x.shape[0], 2]), tf.ones([x.shape[0], 2]))
 
     def decoder(z):
-        return tfd.Bernoulli(logits=tf.zeros([len(z), 28, 28, 1]))
+        return tfd.Bernoulli(logits=tf.zeros([z.shape[0], 28, 28, 1]))
 
     table = evaluate(encoder, decoder, standard_normal(2), images[:2500])
     np.testing.assert_allclose(table["distortion"], 784 * np.log(2), rtol=1e-5)
     np.testing.assert_allclose(table["rate"], 0, atol=1e-6)
+
+
+def test_the_graph_gives_what_the_networks_give(images, make_model):
+    """In blocks of 1,000 images."""
+    encoder, decoder, prior = make_model()
+    table = evaluate(encoder, decoder, prior, images[:1200], seed=3)
+    for start in (0, 1000):
+        x = images[start : min(start + 1000, 1200)]
+        q = encoder(x)
+        distortions = distortion(decoder(q.sample(seed=[3, start])), x)
+        rows = table.iloc[start : start + len(x)]
+        np.testing.assert_allclose(rows["rate"], rate(q, prior), rtol=1e-6)
+        np.testing.assert_allclose(rows["distortion"], distortions, rtol=1e-6)
+
+
+def test_numbers_out_of_range_are_found_in_hidden_layers(make_model):
+    """Infinity less infinity is NaN, which a ReLU would hide if it were fused with its layer."""
+    encoder, decoder, prior = make_model(hidden_sizes=(16, 16))
+    images = np.ones([7, 28, 28, 1], np.float32)
+    images[0] = 0
+    encoder(images)
+    (weight,) = [v for v in encoder.trainable_variables if "linear_0/w" in v.name]
+    weight.assign(tf.fill(weight.shape, 3e38))
+    with pytest.raises(ValueError, match="NaN or infinity for 6 of 7 images"):
+        evaluate(encoder, decoder, prior, images)
 
 
 def test_more_images_change_nothing_for_the_others_but_noise(images, make_model):

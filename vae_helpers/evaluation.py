@@ -51,17 +51,52 @@ def evaluate(
     images = check_images(images)
     num_samples = checks.positive_integer("num_samples", num_samples)
     seed = checks.integer("seed", seed)
-    rows = []
-    for start, x in _chunks(images):
-        q = encoder(x)
-        distortions = [
-            distortion(decoder(q.sample(seed=[seed, start * num_samples + k])), x)
-            for k in range(num_samples)
-        ]
-        rows.append(tf.stack([rate(q, prior), tf.reduce_mean(distortions, axis=0)], axis=1))
-    terms = _finite(np.concatenate(rows))
+    num, size = len(images), min(len(images), _IMAGES_PER_CALL)
+    starts = np.arange(0, num, size, dtype=np.int32)
+    filled = np.concatenate([images, images[: len(starts) * size - num]])  # all blocks of one size
+    blocks = filled.reshape(len(starts), size, *images.shape[1:])
+    decoder(encoder(images[:1]).sample(seed=[0, 0]))  # creates weights that are not there yet
+    spec = tf.TensorSpec([None, *blocks.shape[1:]], images.dtype)
+    with compiled(_Terms, encoder, decoder, prior, spec) as program:
+        if program.encoder is not encoder:
+            copy_variables((encoder, decoder), (program.encoder, program.decoder))
+        arguments = map(tf.constant, (blocks, starts, num_samples, seed))
+        terms = program.run(prior, *arguments).numpy()
+    terms = _finite(terms.reshape(-1, 2)[:num])
     table = pd.DataFrame(terms, columns=["rate", "distortion"], dtype=np.float64)
     return table.assign(elbo=-table["distortion"] - table["rate"])
+
+
+class _Terms:
+    """The rate and the distortion of images for one pair of networks, in one graph."""
+
+    def __init__(self, encoder, decoder, prior, blocks: tf.TensorSpec):
+        self.encoder, self.decoder = encoder, decoder
+        integer, integers = tf.TensorSpec([], tf.int32), tf.TensorSpec([None], tf.int32)
+        self.run = tf.function(self._of_blocks, autograph=False).get_concrete_function(
+            prior, blocks, integers, integer, integer
+        )
+
+    def _of_blocks(self, prior, blocks, starts, num_samples, seed) -> tf.Tensor:
+        def of_block(block) -> tf.Tensor:
+            x, start = block
+            q = self.encoder(x)
+
+            def add(k, distortions):
+                z = q.sample(seed=tf.stack([seed, start * num_samples + k]))
+                return k + 1, distortions + distortion(self.decoder(z), x)
+
+            zeros = tf.zeros([x.shape[0]])
+            _, distortions = tf.while_loop(
+                lambda k, _: k < num_samples, add, (0, zeros), parallel_iterations=1
+            )
+            distortions /= tf.cast(num_samples, tf.float32)
+            return tf.stack([rate(q, prior), distortions], axis=1)
+
+        signature = tf.TensorSpec([blocks.shape[1], 2], tf.float32)
+        return tf.map_fn(
+            of_block, (blocks, starts), parallel_iterations=2, fn_output_signature=signature
+        )
 
 
 def log_likelihood(
