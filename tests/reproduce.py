@@ -24,7 +24,7 @@ from scipy.ndimage import uniform_filter
 TEXTS = ("text/plain", "text/markdown")
 SIMILAR = 0.85
 # Drawn in the coordinates of a latent space, which each machine turns otherwise.
-TURNED = {"map"}
+TURNED = {"map", "posteriors"}
 _SECONDS = re.compile(r"\d[\d.,]*(?= (?:s|min)\b)")
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:e[-+]\d+)?")
 
