@@ -3,7 +3,8 @@
 `make likelihood` runs it: the VAE (k = 1) and the IWAE (k = 5), 3,280 passes each, some nine hours
 on two cores. It keeps a checkpoint in build/likelihood, and goes on from there when it is run again.
 After 364, 1,093 and 3,280 passes it scores the model, writes a row to table.csv in
-vae_helpers/likelihood, which notebook 07 shows, and puts the weights beside it.
+vae_helpers/likelihood, which notebook 07 shows, and puts the weights beside it. A fresh clone goes on
+from those weights; without the table and them, it trains anew.
 
 What differs from the paper: 100 images a step, not 20, which takes half the time a pass; Adam's
 epsilon, 1e-8 on losses divided by 784, not 1e-4; Adam's moments start at zero after each
@@ -87,10 +88,14 @@ def save(path: Path, model, passes: int, seconds: float) -> None:
 
 
 def trained(num_samples: int, stages: int, images: np.ndarray):
-    """Returns the model after these stages, its passes and seconds; goes on from a checkpoint."""
+    """Returns the model after these stages, its passes and seconds.
+
+    Goes on from its checkpoint; without one, from the weights beside the table.
+    """
     path = CHECKPOINTS / f"k{num_samples}.npz"
     model = new_model(images.shape[1:])
-    done, seconds = load(path, model) if path.exists() else (0, 0.0)
+    known = [start for start in (path, RESULTS / path.name) if start.exists()]
+    done, seconds = load(known[0], model) if known else (0, 0.0)
     chunks = [chunk for chunk in schedule(stages) if chunk[0] >= done]
     total = done + sum(passes for _, passes, _ in chunks)
     with tqdm(total=total, initial=done, unit="pass", desc=f"k = {num_samples}") as bar:

@@ -257,6 +257,7 @@ def test_the_recipe_makes_all_passes_of_the_paper(recipe):
 
 def test_an_interrupted_recipe_goes_on_from_its_checkpoint(recipe, images, monkeypatch, tmp_path):
     few = images[:200]
+    monkeypatch.setattr(recipe, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(recipe, "CHECKPOINTS", tmp_path / "whole")
     whole, passes, _ = recipe.trained(1, 2, few)
     monkeypatch.setattr(recipe, "CHECKPOINTS", tmp_path / "halves")
@@ -277,6 +278,14 @@ def test_an_interrupted_recipe_goes_on_from_its_checkpoint(recipe, images, monke
     assert passes == again == 4
     for name, weight in recipe.weights(whole).items():
         np.testing.assert_array_equal(weight, recipe.weights(halves)[name])
+
+    monkeypatch.setattr(recipe, "RESULTS", tmp_path / "halves")  # as in a fresh clone
+    monkeypatch.setattr(recipe, "CHECKPOINTS", tmp_path / "none")
+    monkeypatch.setattr(recipe, "train", None)  # which is not called
+    published, again, _ = recipe.trained(1, 2, few)
+    assert again == 4
+    for name, weight in recipe.weights(whole).items():
+        np.testing.assert_array_equal(weight, recipe.weights(published)[name])
 
 
 @pytest.mark.slow
