@@ -4,7 +4,8 @@
 on two cores. It keeps a checkpoint in build/likelihood, and goes on from there when it is run again.
 After 364, 1,093 and 3,280 passes it scores the model, writes a row to table.csv in
 vae_helpers/likelihood, which notebook 07 shows, and puts the weights beside it. A fresh clone goes on
-from those weights; without the table and them, it trains anew.
+from those weights; without the table and them, it trains anew. So that others can go on from a later
+checkpoint, copy it there, as k5-next.npz, say: it is removed with the row that it leads to.
 
 What differs from the paper: 100 images a step, not 20, which takes half the time a pass; Adam's
 epsilon, 1e-8 on losses divided by 784, not 1e-4; Adam's moments start at zero after each
@@ -90,11 +91,12 @@ def save(path: Path, model, passes: int, seconds: float) -> None:
 def trained(num_samples: int, stages: int, images: np.ndarray):
     """Returns the model after these stages, its passes and seconds.
 
-    Goes on from its checkpoint; without one, from the weights beside the table.
+    Goes on from its checkpoint; without one, from the latest weights beside the table.
     """
     path = CHECKPOINTS / f"k{num_samples}.npz"
     model = new_model(images.shape[1:])
-    known = [start for start in (path, RESULTS / path.name) if start.exists()]
+    starts = (path, RESULTS / f"k{num_samples}-next.npz", RESULTS / path.name)
+    known = [start for start in starts if start.exists()]
     done, seconds = load(known[0], model) if known else (0, 0.0)
     chunks = [chunk for chunk in schedule(stages) if chunk[0] >= done]
     total = done + sum(passes for _, passes, _ in chunks)
@@ -181,6 +183,7 @@ def main() -> None:
             }
             save(RESULTS / f"k{num_samples}.npz", model, passes, seconds)
             add_row(row)
+            (RESULTS / f"k{num_samples}-next.npz").unlink(missing_ok=True)
     print(pd.read_csv(TABLE).iloc[:, :8].to_string(index=False))
 
 
