@@ -40,7 +40,6 @@ BY_HAND = {
     ("05_traversals", "map-seen"): {"0.02": (400 - 1) / (2 * 10_000)},
     ("06_experiments", "title"): {"81": 3 * (9 + 2 * 6 + 2 * 3)},
     ("06_experiments", "size-walks-seen"): {"6": 100 / 16, "94": 100 - 100 / 16},
-    ("06_experiments", "links-seen"): {"12": "of another run"},
     ("07_likelihood", "gray-md"): {"-85": "of papers", "-99": "of papers", "1{,}600": "of papers"},
     ("07_likelihood", "table-md"): {"5,000": "of the paper"},
     ("07_likelihood", "burda-seen"): {"5,000": "of the paper"},
