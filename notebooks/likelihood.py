@@ -91,13 +91,14 @@ def save(path: Path, model, passes: int, seconds: float) -> None:
 def trained(num_samples: int, stages: int, images: np.ndarray):
     """Returns the model after these stages, its passes and seconds.
 
-    Goes on from its checkpoint; without one, from the latest weights beside the table.
+    Goes on from its checkpoint, or from weights beside the table that have come further.
     """
     path = CHECKPOINTS / f"k{num_samples}.npz"
     model = new_model(images.shape[1:])
     starts = (path, RESULTS / f"k{num_samples}-next.npz", RESULTS / path.name)
     known = [start for start in starts if start.exists()]
-    done, seconds = load(known[0], model) if known else (0, 0.0)
+    latest = max(known, key=lambda start: load(start, model)[0], default=None)
+    done, seconds = load(latest, model) if latest else (0, 0.0)
     chunks = [chunk for chunk in schedule(stages) if chunk[0] >= done]
     total = done + sum(passes for _, passes, _ in chunks)
     with tqdm(total=total, initial=done, unit="pass", desc=f"k = {num_samples}") as bar:

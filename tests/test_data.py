@@ -44,7 +44,12 @@ def test_the_licence_notice_lies_beside_the_data():
     ("name", "split", "message"),
     [
         ("mnits", "train", "name must be a TensorFlow Datasets image set, got 'mnits'"),
-        ("iris", "train", "name must be a set of labeled images"),
+        (3, "train", "name must be a TensorFlow Datasets image set, got 3"),
+        (None, "train", "name must be a TensorFlow Datasets image set, got None"),
+        ("", "train", "name must be a TensorFlow Datasets image set, got ''"),
+        ("a b", "train", "name must be a TensorFlow Datasets image set, got 'a b'"),
+        ("mnist/x", "train", "name must be a TensorFlow Datasets image set, got 'mnist/x'"),
+        ("iris", "train", "name must be a set of labeled 8-bit images"),
         ("mnist", "validation", r"split must be made of \['test', 'train'\].*'validation'"),
         ("mnist", 3, "split must be made of .* got 3"),
     ],

@@ -81,3 +81,10 @@ def test_dead_units_are_found(images):
 
     assert active_units(encoder, images[:1000]).tolist() == [True, False, False]
     assert active_units(encoder, images[:1000], threshold=0.008).tolist() == [True, False, True]
+
+
+def test_the_options_of_tensorflow_stay_as_they_are(images, make_model):
+    """With others, a program that is compiled already would be compiled again."""
+    before = tf.config.optimizer.get_experimental_options()
+    evaluate(*make_model(), images[:9])
+    assert tf.config.optimizer.get_experimental_options() == before

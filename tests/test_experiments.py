@@ -2,8 +2,11 @@ import contextlib
 import functools
 import multiprocessing
 import os
+import pickle
 import signal
-from concurrent.futures import ProcessPoolExecutor
+import types
+from collections.abc import Mapping
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -110,9 +113,12 @@ def test_a_row_in_a_file_is_of_its_images_and_version(images, tmp_path, monkeypa
     run(images[:200], images[:100])
     run(images[:200].reshape(200, 14, 56, 1), images[:100].reshape(100, 14, 56, 1))
     assert count.trained == 2, "the same bytes, in another shape"
+    run(255 - images[:200], images[:100])
+    run(images[:200], 255 - images[:100])
+    assert count.trained == 4, "other pixels of the same shape"
     monkeypatch.setattr(tf, "__version__", "0.0")
     run(images[:200], images[:100])
-    assert count.trained == 3, "another version may compute other numbers"
+    assert count.trained == 5, "another version may compute other numbers"
 
 
 def test_an_interrupted_training_is_no_row(images, monkeypatch):
@@ -141,6 +147,9 @@ def test_what_no_file_can_hold_is_named(images, tmp_path):
     file = tmp_path / "rows.csv"
     with pytest.raises(ValueError, match="scale_fn must be a function of a module"):
         run([SMALL | {"scale_fn": lambda u: u**2}], file=file)
+    for link in ("exp", functools.partial(tf.exp)):
+        with pytest.raises(ValueError, match="scale_fn must be a function of a module"):
+            run([SMALL | {"scale_fn": link}], file=file)
     with pytest.raises(ValueError, match="model must be a number or a text"):
         run([SMALL], measure=lambda *model: {"model": model}, file=file)
     assert not file.exists()
@@ -223,3 +232,53 @@ def test_a_cluster_outlives_a_killed_worker(images, tmp_path, monkeypatch):
 def test_bad_configurations_are_named(images, configurations, message):
     with pytest.raises(ValueError, match=message):
         sweep(configurations, images[:100], images[:100])
+
+
+@pytest.mark.parametrize("name", ["rate", "seed", "error"])
+def test_a_measure_replaces_no_column(images, name):
+    with pytest.raises(ValueError, match=f"measure must name other columns than .'{name}'"):
+        sweep([SMALL], images[:100], images[:100], measure=lambda *_: {name: 3})
+
+
+class Settings(Mapping):
+    """No more than a mapping has to be: it has no |."""
+
+    def __getitem__(self, name):
+        return SMALL[name]
+
+    def __iter__(self):
+        return iter(SMALL)
+
+    def __len__(self):
+        return len(SMALL)
+
+
+@pytest.mark.parametrize("configuration", [Settings(), types.MappingProxyType(SMALL)])
+def test_a_configuration_is_any_mapping(images, configuration):
+    table = sweep([configuration], images[:100], images[:100])
+    assert table["latent_size"].tolist() == [2]
+
+
+def test_a_task_carries_no_images(images):
+    """They go to each worker once, and with each task only where they are."""
+
+    class Weighing(ThreadPoolExecutor):
+        def submit(self, function, *arguments):
+            assert len(pickle.dumps(arguments)) < 10_000 < images.nbytes
+            return super().submit(function, *arguments)
+
+    with Weighing(1) as pool:
+        there = sweep([SMALL], images, images[:100], executor=pool)
+    pd.testing.assert_frame_equal(there, sweep([SMALL], images, images[:100]))
+
+
+def test_an_executor_that_gives_up_is_said(images):
+    class GivesUp(Executor):
+        def submit(self, *_):
+            future = Future()
+            future.cancel()
+            future.set_running_or_notify_cancel()
+            return future
+
+    with pytest.raises(RuntimeError, match="the executor gave it up"):
+        sweep([SMALL], images[:100], images[:100], executor=GivesUp())

@@ -623,3 +623,8 @@ def test_the_bounds_drawings_agree_with_its_numbers(show):
     low, high = data_of(page)["means"]
     right = low + (start + length - left) / width * (high - low)
     assert closed_forms(right, 0.1**0.5, **MODEL)["gap"] == pytest.approx(1, abs=0.01)
+
+
+def test_a_prior_of_other_latents_is_named(explorer):
+    with pytest.raises(ValueError, match="prior must have the latent size of q"):
+        explorer(latent_size=3, prior=standard_normal(4))

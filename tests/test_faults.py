@@ -7,6 +7,7 @@ machines that are not as ours.
 import ast
 import contextlib
 import csv
+import errno
 import functools
 import itertools
 import json
@@ -17,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -252,9 +254,46 @@ def test_a_sweep_on_a_full_disk_goes_on_when_there_is_room(stub, tmp_path):
 def test_a_sweep_whose_file_cannot_be_written_says_so_before_it_trains(stub, tmp_path, monkeypatch):
     monkeypatch.setattr(experiments, "_run", lambda *_: pytest.fail("it trained"))
     (tmp_path / "rows.csv").write_text("")
-    for file in (tmp_path / "rows.csv" / "rows.csv", tmp_path / "no folder" / "rows.csv"):
+    for place in ("rows.csv/rows.csv", "no folder/rows.csv", "."):
+        file = tmp_path / place
         with pytest.raises(OSError, match=f"file {file} cannot be written"):
             stub(SWEPT, file=file)
+
+
+def test_a_sweep_whose_file_is_read_only_says_so_before_it_trains(stub, tmp_path, monkeypatch):
+    file = tmp_path / "rows.csv"
+    stub(SWEPT[:1], file=file)
+    opened = Path.open
+
+    def refused(path, mode="r", *arguments, **options):  # chmod does not stop root
+        if path == file and set(mode) & set("aw+"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, mode, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refused)
+    monkeypatch.setattr(experiments, "_run", lambda *_: pytest.fail("it trained"))
+    with pytest.raises(OSError, match=f"file {file} cannot be written .*Permission denied"):
+        stub(SWEPT, file=file)
+
+
+@pytest.mark.parametrize("content", ['{"a": 1}', "notes\nlast line", "batches", "a,b\n1,2\n3"])
+def test_a_file_that_is_no_sweeps_stays_as_it_is(stub, tmp_path, content):
+    """It may be the only copy of something else, and a last line without its end is no damage."""
+    file = tmp_path / "notes.txt"
+    file.write_bytes(content.encode())
+    with pytest.raises(ValueError, match=f"file must be new or of another sweep, got {file}: "):
+        stub(SWEPT, file=file)
+    assert file.read_bytes() == content.encode()
+
+
+def test_a_sweep_goes_on_from_a_file_that_ends_anywhere(stub, tmp_path):
+    file = tmp_path / "rows.csv"
+    known = stub(SWEPT[:2], file=file)
+    whole = file.read_bytes()
+    for size in range(len(whole)):
+        file.write_bytes(whole[:size])
+        pd.testing.assert_frame_equal(stub(SWEPT[:2], file=file), known)
+        assert sorted(file.read_bytes().splitlines()) == sorted(whole.splitlines()), size
 
 
 @pytest.mark.parametrize("damage", ["", "\x00\xff", '"', '{"', "1,2,3\n"])
@@ -405,6 +444,30 @@ def test_an_interrupt_at_any_line_of_a_sweep_loses_no_row(stub, tmp_path):
     assert {0, 4} <= numbers
 
 
+def test_a_second_interrupt_of_a_sweep_keeps_the_finished_rows(stub, tmp_path, monkeypatch):
+    """One that does not wait for the models in training, as the first does."""
+    file, row = tmp_path / "rows.csv", experiments._run
+
+    def interrupting(configuration, *data):
+        if configuration["seed"] == 1:
+            while whole_rows(file) != [0]:
+                time.sleep(0.01)
+            for _ in range(2):
+                time.sleep(0.2)  # until it waits again
+                os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+        return row(configuration, *data)
+
+    monkeypatch.setattr(experiments, "_run", interrupting)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # one after the other
+    handler, table = signal.signal(signal.SIGINT, signal.default_int_handler), None
+    with contextlib.suppress(KeyboardInterrupt):
+        table = stub(SWEPT, file=file)
+    signal.signal(signal.SIGINT, handler)
+    assert table is not None, "raised, and the rows are lost"
+    assert table["seed"].tolist() == whole_rows(file) == [0]
+
+
 def test_a_sweep_whose_processes_are_all_interrupted_has_no_rows(stub, monkeypatch):
     """As by Ctrl-C in a terminal, which reaches them all."""
 
@@ -446,6 +509,46 @@ def test_make_run_interrupted_keeps_what_is_finished(
         assert end == 130 and "Interrupted" in capsys.readouterr().err
         numbers.append(len(names))
     assert numbers == [0, 0, 1, 2, 2, 3] and names == expected
+
+
+# Two at once
+
+WRITES = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import commands
+for _ in range(300):
+    commands.write(Path(sys.argv[2]), sys.argv[3].encode() * 100_000)
+"""
+
+
+def both(*commands) -> list[tuple[int, str]]:
+    """Runs two commands side by side; returns what each ends with and what it complains of."""
+    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(list(map(str, command)), **options) for command in commands]
+    complaints = [process.communicate(timeout=120)[1] for process in processes]
+    return [(p.returncode, said) for p, said in zip(processes, complaints, strict=True)]
+
+
+def test_two_that_write_one_file_leave_the_whole_of_either(tmp_path):
+    file = tmp_path / "file"
+    command = [sys.executable, "-c", WRITES, ROOT / "notebooks", file]
+    assert both([*command, "a"], [*command, "b"]) == [(0, "")] * 2
+    assert file.read_text() in ("a" * 100_000, "b" * 100_000)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.slow
+def test_two_runs_of_a_notebook_leave_it_whole(notebook, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, ROOT / "notebooks" / "run.py", "--to", out, notebook]
+    assert [code for code, _ in both(command, command)] == [0, 0]
+    assert {path.name for path in out.iterdir()} == {"small.ipynb", "small.html"}
+    result = nbformat.read(out / "small.ipynb", as_version=4)
+    nbformat.validate(result)
+    assert result.cells[0].outputs[0].data == {"text/plain": "2"}
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "small.ipynb"}
 
 
 # Kernels and machines

@@ -220,6 +220,11 @@ def test_dead_codes_say_nothing_and_perfect_codes_log_n(images):
     np.testing.assert_allclose(table[["information", "information_upper"]], 0, atol=1e-5)
     assert table["marginal_kl"].mean() == pytest.approx(2 * (0.125 - 0.5 + np.log(2)), rel=1e-4)
     x = ((np.arange(300, dtype=np.float32) + 0.5) / 300).reshape(-1, 1, 1, 1)
+    one, other = (
+        mutual_information(gaussian_codes(1.0, 0.5), standard_normal(1), x, seed=seed)
+        for seed in (0, 1)
+    )
+    assert not one.equals(other), "other draws"
     perfect = mutual_information(gaussian_codes(1.0, 1e-4), standard_normal(1), x)
     np.testing.assert_allclose(perfect["information"], np.log(300), atol=1e-5)
     assert perfect["information_upper"].mean() > np.log(300) + 1
@@ -289,6 +294,25 @@ def test_an_interrupted_recipe_goes_on_from_its_checkpoint(recipe, images, monke
     assert (passes, seconds) == (13, 1.0)
     for name, weight in recipe.weights(whole).items():
         np.testing.assert_array_equal(weight, recipe.weights(later)[name])
+
+
+@pytest.mark.parametrize("latest", [0, 1, 2])
+def test_the_recipe_goes_on_from_what_has_come_furthest(
+    recipe, images, monkeypatch, tmp_path, latest
+):
+    """A checkpoint of one's own may be older than what a later clone brings."""
+    places = ["build/k1.npz", "results/k1-next.npz", "results/k1.npz"]
+    monkeypatch.setattr(recipe, "CHECKPOINTS", tmp_path / "build")
+    monkeypatch.setattr(recipe, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(recipe, "train", None)  # which is not called
+    model = recipe.new_model(images.shape[1:])
+    for i, place in enumerate(places):
+        for weight in recipe.weights(model).values():
+            weight.assign(tf.fill(weight.shape, float(i)))
+        recipe.save(tmp_path / place, model, passes=13 if i == latest else 4, seconds=float(i))
+    found, passes, seconds = recipe.trained(1, 2, images[:1])
+    assert (passes, seconds) == (13, latest)
+    assert all(np.all(weight == latest) for weight in recipe.weights(found).values())
 
 
 @pytest.mark.slow

@@ -4,7 +4,15 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from vae_helpers.models import Decoder, Encoder, standard_normal
-from vae_helpers.objective import averaged_beta, distortion, effective_beta, original_loss, rate
+from vae_helpers.objective import (
+    averaged_beta,
+    distortion,
+    effective_beta,
+    log_density,
+    log_weight,
+    original_loss,
+    rate,
+)
 
 tfd = tfp.distributions
 
@@ -95,6 +103,20 @@ def test_bad_arguments_are_named(images):
         rate(tfd.Normal(tf.zeros([5, 3]), 1.0), standard_normal(4))
     with pytest.raises(ValueError, match="x must have the shape of p"):
         distortion(tfd.Bernoulli(logits=tf.zeros([3, 28, 28, 1])), images[:4])
+
+
+def test_codes_of_another_size_are_named():
+    """A code of one latent, or a prior of one, would be broadcast to a number that looks right."""
+    q, joint = tfd.Normal(tf.zeros([5, 3]), 1.0), tfd.MultivariateNormalDiag(tf.zeros([5, 3]))
+    z, one = tf.zeros([5, 3]), tf.zeros([5, 1])
+    for distribution, codes in [(q, one), (joint, one), (standard_normal(1), z)]:
+        with pytest.raises(ValueError, match="^z must have the latent size of distribution"):
+            log_density(distribution, codes)
+    for prior, codes in [(standard_normal(3), one), (standard_normal(1), z)]:
+        with pytest.raises(ValueError, match="^z must have the latent size of distribution"):
+            log_weight(q, prior, tf.zeros(5), codes)
+    for distribution in (q, joint):  # in any number of draws
+        assert log_density(distribution, tf.zeros([2, 5, 3])).shape == (2, 5)
 
 
 def test_the_bound_is_the_evidence_where_q_is_the_posterior():

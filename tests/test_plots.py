@@ -47,3 +47,9 @@ def test_tiles_are_drawn_from_zero_to_one_and_only_once():
     assert axis.images[0].get_clim() == (0, 1)
     assert (axis.get_title(), axis.get_xlabel(), axis.get_ylabel()) == ("t", "latent 0", "latent 1")
     assert plt.get_fignums() == []  # nothing left for pyplot to show again
+
+
+def test_losses_that_are_no_table_are_named():
+    columns = ("step", "total", "kl", "reconstruction")
+    with pytest.raises(ValueError, match="losses must be a table"):
+        plot_losses({name: [1.0] for name in columns}, beta=1.0)

@@ -7,6 +7,7 @@ one architecture.
 import base64
 import contextlib
 import functools
+import json
 import numbers
 import re
 from fractions import Fraction
@@ -314,15 +315,18 @@ def test_the_original_loss_and_nats_agree(beta, num_pixels, latent_size, data):
     np.testing.assert_array_equal(table[["rate", "distortion"]].T, terms)
 
 
-@given(ANYTHING)
+@given(ANYTHING | st.floats(-9, 0))
 def test_a_bad_weight_or_size_is_named(value):
     for function in (effective_beta, averaged_beta):
         weight = named(lambda: function(value, 1, 1), function.__code__.co_varnames[0])  # noqa: B023
-        assert weight is None or np.isfinite(weight)
+        assert (weight is not None) == is_valid("beta", value)
+        assert weight is None or weight >= 0 and np.isfinite(weight)
         named(lambda: function(1.0, value, 1), "num_pixels")  # noqa: B023
         named(lambda: function(1.0, 1, value), "latent_size")  # noqa: B023
-    named(lambda: original_loss(1.0, 1.0, beta=value, num_pixels=1, latent_size=1), "beta")
-    named(lambda: original_loss(1.0, 1.0, beta=1, num_pixels=value, latent_size=1), "num_pixels")
+    for name, kind in [("beta", "beta"), ("num_pixels", "latent_size"), ("latent_size",) * 2]:
+        arguments = {"beta": 1, "num_pixels": 1, "latent_size": 1} | {name: value}
+        losses = named(lambda: original_loss(1.0, 1.0, **arguments), name)  # noqa: B023
+        assert (losses is not None) == is_valid(kind, value)
 
 
 @given(
@@ -747,7 +751,9 @@ HUGE = st.floats(-(2.0**127), 2.0**127, width=32)
 @pytest.mark.filterwarnings("ignore:Attempting to set identical low and high ylims:UserWarning")
 def test_the_bound_of_any_model_is_drawn(weight, bias, noise_scale, x, q_mean, q_scale):
     page = elbo.elbo_explorer(weight, bias, noise_scale, x, q_mean=q_mean, q_scale=q_scale)
-    assert not re.search(r"\b(NaN|Infinity)\b", repr(page))
+    text = page._repr_mimebundle_()["text/html"]
+    data = json.loads(re.search(r"const DATA = (.*);\n", text)[1])
+    assert np.isfinite([*data["means"], *data["scales"], *data["guess"]]).all()
 
 
 @given(st.sampled_from(["weight", "bias", "noise_scale", "x", "q_mean", "q_scale"]), ANYTHING)

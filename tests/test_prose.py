@@ -6,6 +6,26 @@ import nbformat
 import prose
 import pytest
 
+ROOT = prose.FOLDER.parent
+# What README.md says in numbers, and the file that holds it, or why it is no result.
+README = {
+    "Sonnet 2": ("pyproject.toml", r'"dm-sonnet>=2\.'),
+    "Python 3.11, 3.12 or 3.13": ("Makefile", r"Python 3\.11, 3\.12 or 3\.13 is needed"),
+    "a scale of 0": "what notebook 02 asks",
+    "less than 1.45 GB": ("Makefile", r"^refresh:.*\n.* --memory 1\.45$"),
+    "below 1.45 GB": ("Makefile", r"^refresh:.*\n.* --memory 1\.45$"),
+    "3 GB in all": ("notebooks/08_scaling_out.ipynb", "take 3 GB of memory, more than Binder"),
+    "some 20 MB each": ("vae_helpers/training.py", "the 20 MB that each takes"),
+    "a table over 50 seeds": ("tests/PUBLISHED_RUN.md", "^# The published run among 50 of ours$"),
+    "tries 62 sets": ("Makefile", "^test-reruns:.* 62 sets"),  # test_reruns.py counts them
+    "Apache License 2.0": ("pyproject.toml", '^license = "Apache-2.0"$'),
+    "Attribution-Share Alike 3.0": (
+        "vae_helpers/tfds/mnist/README.md",
+        r"Attribution-Share Alike 3\.0",
+    ),
+    "25 October 2019": "of the post",
+}
+
 NAMES = [path.relative_to(prose.FOLDER).with_suffix("").as_posix() for path in prose.PATHS]
 
 
@@ -41,6 +61,23 @@ def test_what_is_held_by_hand_is_there():
         if f.kind == "by hand"
     }
     assert by_hand == {(*key, text) for key, texts in prose.BY_HAND.items() for text in texts}
+
+
+def test_every_number_of_the_readme_is_held():
+    """But for times, which are those of one machine."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = prose.blank(re.compile(r"```.*?```|`[^`\n]*`", flags=re.DOTALL), text)
+    found = [match for match, _ in prose.spoken(text)]
+    found += re.finditer(r"\d+(?:\.\d+)? [GM]B\b", code)
+    places = {said: [m.span() for m in re.finditer(re.escape(said), text)] for said in README}
+    spans = [span for where in places.values() for span in where]
+    loose = [m for m in found if not any(a <= m.start() and m.end() <= b for a, b in spans)]
+    assert [text[max(0, m.start() - 30) : m.end() + 30] for m in loose] == []
+    assert [said for said, where in places.items() if not where] == []
+    for said, holder in README.items():
+        if isinstance(holder, tuple):
+            held = (ROOT / holder[0]).read_text(encoding="utf-8")
+            assert re.search(holder[1], held, flags=re.MULTILINE), (said, holder[0])
 
 
 def results(notebook, path):

@@ -1,6 +1,10 @@
 """Training over two devices is training on one."""
 
+import contextlib
 import io
+import itertools
+import os
+import signal
 import subprocess
 import sys
 
@@ -8,9 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import sonnet as snt
+import tensorflow as tf
 
+from vae_helpers import replication
+from vae_helpers.data import to_float
+from vae_helpers.objective import distortion, original_loss, rate
 from vae_helpers.replication import train_replicated
-from vae_helpers.training import NonFiniteLossError
+from vae_helpers.training import NonFiniteLossError, batch_indices
 
 # TensorFlow cuts the processor in two only before it starts.
 SCRIPT = """
@@ -74,3 +82,52 @@ def test_what_cannot_be_split_is_named(images, make_model):
     decoder(encoder(images[:1]).loc)
     with pytest.raises(ValueError, match="given their weights in replicator.scope()"):
         train_replicated(replicator, encoder, decoder, prior, images[:64])
+
+
+def test_one_device_follows_the_plain_loop(images, make_model):
+    replicator = snt.distribute.Replicator(["/device:CPU:0"])
+    options = {"batch_size": 8, "beta": 3.0, "learning_rate": 0.01, "seed": 3}
+    model = make_model(scale_fn=tf.nn.softplus)
+    losses = train_replicated(
+        replicator, *model, images[:64], training_steps=12, progress=False, **options
+    )
+    encoder, decoder, prior = make_model(scale_fn=tf.nn.softplus)
+    tf.random.set_seed(3)
+    decoder(encoder(images[:1]).loc)
+    optimizer, batches = snt.optimizers.Adam(0.01), batch_indices(64, 8, 3)
+    known = []
+    for step in range(12):
+        x = to_float(images[next(batches)])
+        with tf.GradientTape() as tape:
+            q = encoder(x)
+            z = q.loc + q.scale * tf.random.stateless_normal([8, 3], seed=[3, step])
+            terms = [tf.reduce_mean(rate(q, prior)), tf.reduce_mean(distortion(decoder(z), x))]
+            loss, _, _ = original_loss(*terms, beta=3.0, num_pixels=784, latent_size=3)
+        variables = encoder.trainable_variables + decoder.trainable_variables
+        optimizer.apply(tape.gradient(loss, variables), variables)
+        known.append(loss)
+    np.testing.assert_allclose(losses["total"], known, rtol=1e-4)
+    assert losses.attrs["interrupted"] is False
+
+
+def test_an_interrupt_keeps_model_and_rows(images, make_model, monkeypatch):
+    replicator = snt.distribute.Replicator(["/device:CPU:0"])
+    encoder, decoder, prior = make_model()
+    with replicator.scope():
+        decoder(encoder(images[:1]).loc)
+    before = encoder.variables[0].numpy()
+    steps = itertools.count(1)
+
+    class Bar:
+        def update(self):
+            if next(steps) == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(replication, "progress_bar", lambda *_: contextlib.nullcontext(Bar()))
+    # A process that a shell starts in the background ignores interrupts.
+    handler = signal.signal(signal.SIGINT, lambda *_: pytest.fail("it was not held"))
+    losses = train_replicated(replicator, encoder, decoder, prior, images[:64])
+    signal.signal(signal.SIGINT, handler)
+    assert losses.attrs["interrupted"] is True
+    assert len(losses) in (3, 4) and np.isfinite(losses).all(axis=None)
+    assert (encoder.variables[0].numpy() != before).any()

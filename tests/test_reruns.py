@@ -206,3 +206,10 @@ def test_make_rerun_writes_a_copy(tmp_path):
     (given,) = [c.source for c in cells if "injected-parameters" in c.metadata.get("tags", [])]
     assert "training_steps = 2" in given and "x_observed = 1.5" in given
     assert all(c.execution_count for c in cells if c.cell_type == "code")
+
+
+def test_the_number_of_sets_is_said_as_it_is():
+    """Those of the target; the first of each notebook is part of the tests, but of the longest."""
+    weekly = sum(map(len, SETS.values())) - sum(name not in LONGEST for name in SETS)
+    for file in ("README.md", "Makefile"):
+        assert f" {weekly} sets of " in (FOLDER.parent / file).read_text(encoding="utf-8")

@@ -17,7 +17,14 @@ from nbclient import NotebookClient
 
 from vae_helpers import training
 from vae_helpers.data import load_images, to_float
+from vae_helpers.evaluation import evaluate, log_likelihood
 from vae_helpers.models import standard_normal
+from vae_helpers.objective import (
+    averaged_beta,
+    distortion,
+    importance_weighted_bound,
+    log_weight,
+)
 from vae_helpers.training import NonFiniteLossError, batch_indices, train
 
 tfd = tfp.distributions
@@ -240,6 +247,12 @@ def test_a_loss_that_is_not_finite_stops_with_step_term_and_cause(images, make_m
     message = str(caught.value)
     assert f"at step {len(losses)} " in message and "learning_rate below 1e+06" in message
     assert "rate is" in message or "distortion is" in message
+    assert "beta below" not in message, "a beta of 0.01 is not the cause"
+    known = make_model()
+    train(*known, images, learning_rate=1e6, training_steps=len(losses) - 1)
+    for trained, weight in zip((encoder, decoder), known, strict=False):
+        for mine, yours in zip(trained.variables, weight.variables, strict=True):
+            np.testing.assert_array_equal(mine, yours, "the weights that gave the last loss")
 
 
 def test_a_total_that_overflows_is_named(images, make_model):
@@ -362,3 +375,81 @@ with progress_bar(3) as bar:
     printed, display = notebook.cells[0].outputs
     assert (printed.name, printed.text) == ("stdout", "2.0\n")
     assert (display.output_type, display.data) == ("display_data", {})
+
+
+def test_shuffles_and_drawn_pixels_follow_the_seed():
+    first, second = (next(batch_indices(100, 9, seed)).tolist() for seed in (0, 1))
+    assert first != second
+    gray = np.full([10, 4, 4, 1], 128, np.uint8)
+    drawn = [next(training._calls(gray, 10, 1, True, seed))[1].numpy() for seed in (0, 1)]
+    assert (drawn[0] != drawn[1]).any()
+
+
+TINY = {"latent_size": 2, "hidden_sizes": [], "output_shape": [4, 4, 1]}
+
+
+def uses_of_a_prior(make_model):
+    """Lists what takes a prior, as functions of it that give numbers."""
+    x = np.random.default_rng(0).integers(0, 256, [9, 4, 4, 1], np.uint8)
+    options = {"batch_size": 3, "training_steps": 2, "progress": False}
+    encoder, decoder, _ = make_model(**TINY)
+    initialize(encoder, decoder, x, seed=0)
+    return [
+        lambda prior: evaluate(encoder, decoder, prior, x)["elbo"],
+        lambda prior: log_likelihood(encoder, decoder, prior, x, num_samples=9, progress=False),
+        lambda prior: train(*make_model(**TINY)[:2], prior, x, **options)["total"],
+    ]
+
+
+def test_a_prior_of_one_scale_is_that_of_as_many(make_model):
+    for use in uses_of_a_prior(make_model):
+        given = use(tfd.Normal(tf.zeros(2), 1.0))
+        np.testing.assert_allclose(given, use(standard_normal(2)), rtol=1e-6)
+
+
+def test_a_prior_of_other_codes_is_named(make_model):
+    double = tfd.Normal(tf.zeros(2, tf.float64), tf.ones(2, tf.float64))
+    for use in uses_of_a_prior(make_model):
+        with pytest.raises(ValueError, match="prior must have the latent size of q"):
+            use(standard_normal(3))
+        with pytest.raises(ValueError, match="prior must be float32, as q is, got float64"):
+            use(double)
+
+
+def test_the_random_generator_of_the_caller_stays_where_it_is(images, make_model):
+    model = make_model(latent_size=2, hidden_sizes=[7])
+    initialize(*model[:2], images, seed=0)
+    drawn = []
+    training.forget_programs()
+    for _ in range(2):  # compiled, then from the cache
+        tf.random.set_seed(0)
+        train(*model, images[:64], training_steps=1, progress=False)
+        evaluate(*model, images[:9])
+        log_likelihood(*model, images[:9], num_samples=1, progress=False)
+        drawn.append(tf.random.normal([2]).numpy())
+    tf.random.set_seed(0)
+    np.testing.assert_array_equal(drawn, [tf.random.normal([2])] * 2)
+
+
+def test_several_draws_follow_the_plain_loop_on_their_bound(make_model):
+    ink = np.random.default_rng(0).integers(0, 2, [8, 4, 4, 1], np.uint8) * 255
+    sizes = {"hidden_sizes": [8], "output_shape": [4, 4, 1], "scale_fn": tf.nn.softplus}
+    options = {"batch_size": 8, "beta": averaged_beta(1.0, 16, 3), "learning_rate": 0.05}
+    losses = train(*make_model(**sizes), ink, num_samples=5, training_steps=3, seed=4, **options)
+    encoder, decoder, prior = make_model(**sizes)
+    initialize(encoder, decoder, ink, seed=4)
+    optimizer, batches = snt.optimizers.Adam(0.05), batch_indices(8, 8, 4)
+    draw = tf.function(lambda q, seed: q.sample(5, seed=seed), jit_compile=True, autograph=False)
+    known = []
+    for step in range(3):
+        x = ink[next(batches)]
+        with tf.GradientTape() as tape:
+            q = encoder(x)
+            z = draw(q, tf.constant([4, step]))
+            distortions = tf.stack([distortion(decoder(z[i]), x) for i in range(5)])
+            weights = log_weight(q, prior, distortions, z)
+            loss = -tf.reduce_mean(importance_weighted_bound(weights)) / 16
+        variables = encoder.trainable_variables + decoder.trainable_variables
+        optimizer.apply(tape.gradient(loss, variables), variables)
+        known.append(loss)
+    np.testing.assert_allclose(losses["total"], known, rtol=1e-4)

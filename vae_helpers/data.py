@@ -55,16 +55,19 @@ def load_images(name: str = "mnist", split: str = "train") -> tuple[np.ndarray, 
     """
     import tensorflow_datasets as tfds
 
+    if not isinstance(name, str):
+        raise ValueError(f"name must be a TensorFlow Datasets image set, got {name!r}")
     data_dir = _EMBEDDED if name == "mnist" else None
     if data_dir:
         _check_files(data_dir / "mnist" / "3.0.1")
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except tfds.core.DatasetNotFoundError as error:
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
         raise ValueError(f"name must be a TensorFlow Datasets image set, got {name!r}") from error
     features = builder.info.features or {}
-    if not {"image", "label"} <= set(features) or None in features["image"].shape:
-        raise ValueError(f"name must be a set of labeled images of one size, got {name!r}")
+    labeled = {"image", "label"} <= set(features) and features["label"].shape == ()
+    if not labeled or None in features["image"].shape or features["image"].np_dtype != np.uint8:
+        raise ValueError(f"name must be a set of labeled 8-bit images of one size, got {name!r}")
     if not builder.is_prepared():
         _download(builder)
     try:
@@ -161,7 +164,7 @@ def check_images(images: Any, name: str = "images") -> np.ndarray:
     low, high = images.min(), images.max()
     if not (low >= 0 and high <= 1):  # also false for NaN
         raise ValueError(
-            f"{name} must be uint8, or floats in [0, 1], got floats from {low:g} to {high:g}"
+            f"{name} must be uint8, or floats in [0, 1], got floats from {low} to {high}"
         )
     return images.astype(np.float32, copy=False)
 

@@ -88,7 +88,8 @@ def _picture(data: dict[str, Any], posterior: list[float]) -> Figure:
     gaps = _kl(means, scales[:, None], posterior)
     left.contourf(means, scales, -gaps, np.linspace(-12, 1e-6, _LEVELS + 1), extend="min")
     lines = left.contour(means, scales, gaps, [0.1, 1, 5], colors="k", linewidths=0.7)
-    left.clabel(lines, fmt="%g", fontsize=8)
+    label_at = [(mean + np.sqrt(2 * gap) * scale, scale) for gap in (1, 5)]
+    left.clabel(lines, [1, 5], fmt="%g", fontsize=8, manual=label_at)
     left.plot(mean, scale, "*", color="#0072B2", ms=13, mec="white")
     left.plot(m, sigma, "o", color="#D55E00", ms=9, mec="white", mew=2)
     left.set(xlabel="mean m of q", ylabel="scale σ of q", title="ELBO")

@@ -2,6 +2,9 @@
 
 import vae_helpers._quiet  # noqa: F401  # isort: skip  (before TensorFlow)
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,13 +15,21 @@ import tensorflow_probability as tfp
 
 from vae_helpers import checks
 from vae_helpers.data import check_images
-from vae_helpers.objective import distortion, log_density, log_weight, rate
-from vae_helpers.training import ACTIVE_VARIANCE, compiled, copy_variables, progress_bar
+from vae_helpers.objective import check_prior, distortion, log_density, log_weight, rate
+from vae_helpers.training import (
+    ACTIVE_VARIANCE,
+    check_model,
+    compiled,
+    copy_variables,
+    progress_bar,
+)
 
 tfd = tfp.distributions
 
 _IMAGES_PER_CALL = 1000  # bounds the memory; no number depends on it but the draws of z
 _IMAGES_PER_BLOCK = 200  # the same, for what is computed k or N times an image
+
+_OPTIONS = threading.Lock()  # they are those of the whole process
 
 
 def evaluate(
@@ -52,19 +63,35 @@ def evaluate(
     num_samples = checks.positive_integer("num_samples", num_samples)
     seed = checks.integer("seed", seed)
     num, size = len(images), min(len(images), _IMAGES_PER_CALL)
-    starts = np.arange(0, num, size, dtype=np.int32)
-    filled = np.concatenate([images, images[: len(starts) * size - num]])  # all blocks of one size
-    blocks = filled.reshape(len(starts), size, *images.shape[1:])
-    decoder(encoder(images[:1]).sample(seed=[0, 0]))  # creates weights that are not there yet
-    spec = tf.TensorSpec([None, *blocks.shape[1:]], images.dtype)
+    check_model(encoder, decoder, prior, images[:1])  # creates weights that are not there yet
+    spec = tf.TensorSpec([None, size, *images.shape[1:]], images.dtype)
+    terms = []
     with compiled(_Terms, encoder, decoder, prior, spec) as program:
         if program.encoder is not encoder:
             copy_variables((encoder, decoder), (program.encoder, program.decoder))
-        arguments = map(tf.constant, (blocks, starts, num_samples, seed))
-        terms = program.run(prior, *arguments).numpy()
-    terms = _finite(terms.reshape(-1, 2)[:num])
+        for start in range(0, num, 2 * size):  # two blocks side by side; more would take memory
+            x = images[start : start + 2 * size]
+            filled = np.concatenate([x, images[: -len(x) % size]])  # all blocks of one size
+            blocks = filled.reshape(-1, size, *images.shape[1:])
+            starts = start + size * np.arange(len(blocks), dtype=np.int32)
+            arguments = map(tf.constant, (blocks, starts, num_samples, seed))
+            with _unfused():
+                terms.extend(program.run(prior, *arguments).numpy())
+    terms = _finite(np.concatenate(terms)[:num])
     table = pd.DataFrame(terms, columns=["rate", "distortion"], dtype=np.float64)
     return table.assign(elbo=-table["distortion"] - table["rate"])
+
+
+@contextlib.contextmanager
+def _unfused() -> Iterator[None]:
+    """Keeps TensorFlow from fusing a layer with its ReLU, which makes a 0 of NaN on some processors."""
+    with _OPTIONS:
+        before = tf.config.optimizer.get_experimental_options().get("remapping")  # None: unset
+        tf.config.optimizer.set_experimental_options({"remapping": False})
+        try:
+            yield
+        finally:
+            tf.config.optimizer.set_experimental_options({"remapping": before})
 
 
 class _Terms:
@@ -140,7 +167,9 @@ def log_likelihood(
     images = check_images(images)
     num_samples = checks.positive_integer("num_samples", num_samples)
     seed = checks.integer("seed", seed)
-    decoder(encoder(images[:1]).sample(seed=[0, 0]))  # creates weights that are not there yet
+    z = encoder(images[:1]).sample(seed=[0, 0])
+    check_prior(prior, z.shape[1:], z.dtype)
+    decoder(z)  # creates weights that are not there yet
     size = min(len(images), _IMAGES_PER_BLOCK)
     block = tf.TensorSpec([size, *images.shape[1:]], images.dtype)
     program = compiled(_CompiledWeights, encoder, decoder, prior, block)
@@ -240,7 +269,7 @@ def mutual_information(
     return table
 
 
-@tf.function(jit_compile=True, autograph=False)
+@tf.function(autograph=False)
 def _log_others(q, z, own) -> tf.Tensor:
     """Returns log sum_j q(z|x_j) over the images j but `own`, [B], for codes z [B, L]."""
     densities = log_density(q, z[:, None])
@@ -268,13 +297,10 @@ def active_units(
         ValueError: if `images` are not images, or `threshold` is negative.
     """
     threshold = checks.number("threshold", threshold)
-    means = [encoder(x).mean() for _, x in _chunks(check_images(images))]
+    images = check_images(images)
+    starts = range(0, len(images), _IMAGES_PER_CALL)
+    means = [encoder(images[start : start + _IMAGES_PER_CALL]).mean() for start in starts]
     return np.var(_finite(np.concatenate(means)), axis=0, dtype=np.float64) > threshold
-
-
-def _chunks(images: np.ndarray):
-    for start in range(0, len(images), _IMAGES_PER_CALL):
-        yield start, images[start : start + _IMAGES_PER_CALL]
 
 
 def _finite(numbers: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,7 @@ def sweep(
         raise ValueError(f"configurations must be a list of dictionaries, got {configurations}")
     if not configurations:
         raise ValueError("configurations must hold at least one, got none")
+    configurations = [dict(configuration) for configuration in configurations]
     for configuration in configurations:
         names = set(configuration)
         if not _SIZES <= names <= _SIZES | _LINK | _TRAINING:
@@ -138,8 +139,12 @@ def sweep(
                     raise KeyboardInterrupt
                 bar.update()
         except KeyboardInterrupt:  # the rows so far are the answer
-            for future in wait([f for f in futures if not f.cancel()]).done:
-                collect(future)
+            with contextlib.suppress(KeyboardInterrupt):  # a second one: those in training are lost
+                for future in as_completed([f for f in futures if not f.cancel()]):
+                    with held_interrupts() as interrupts:
+                        collect(future)
+                    if interrupts:
+                        break
         finally:
             for future in futures:
                 future.cancel()
@@ -184,7 +189,10 @@ def _run(configuration, images, test_images, measure) -> dict[str, Any]:
         raise KeyboardInterrupt
     row = evaluate(encoder, decoder, prior, test_images).mean().to_dict()
     row["active_units"] = int(active_units(encoder, test_images).sum())
-    return row | dict(measure(encoder, decoder, prior) if measure else {})
+    more = dict(measure(encoder, decoder, prior)) if measure else {}
+    if taken := sorted({*more} & {*row, *_COLUMNS, "made_of", "error"}):
+        raise ValueError(f"measure must name other columns than {taken}")
+    return row | more
 
 
 def _table(configurations: list[dict], rows: dict[int, dict | Exception]) -> pd.DataFrame:
@@ -215,11 +223,13 @@ def _key(configuration: Mapping[str, Any]) -> tuple[str, ...]:
     """Writes what tells a configuration from others, each value as JSON."""
     values = dict(configuration)
     if "scale_fn" in values:
-        values["scale_fn"] = f"{values['scale_fn'].__module__}.{values['scale_fn'].__qualname__}"
+        link = values["scale_fn"]
+        values["scale_fn"] = (
+            f"{getattr(link, '__module__', '<')}.{getattr(link, '__qualname__', '<')}"
+        )
         if "<" in values["scale_fn"]:
             raise ValueError(
-                "scale_fn must be a function of a module to be named in a file, "
-                f"got {values['scale_fn']}"
+                f"scale_fn must be a function of a module to be named in a file, got {link!r}"
             )
     return tuple(_as_json(name, values[name]) if name in values else "" for name in _COLUMNS)
 
@@ -247,12 +257,15 @@ class _File:
             tempfile.TemporaryFile(dir=self.path.parent).close()
         if not self.path.exists():
             return
+        with self._writing():
+            self.path.open("ab").close()
         content = self.path.read_bytes()
+        head = ",".join([*_COLUMNS, "made_of"]).encode()
         whole = content.rfind(b"\n") + 1
-        if whole < len(content):  # the last row was not written to its end
-            os.truncate(self.path, whole)
         size = len(_COLUMNS) + 1
         try:
+            if content[: len(head)] != head[: len(content)]:
+                raise ValueError(f"it begins with {content[:60]!r}")
             text = content[:whole].decode()
             self.columns, *known = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
             if self.columns and self.columns[:size] != [*_COLUMNS, "made_of"]:
@@ -265,6 +278,9 @@ class _File:
             raise ValueError(
                 f"file must be new or of another sweep, got {self.path}: {error}"
             ) from error
+        if whole < len(content):  # the last row was not written to its end
+            with self._writing():
+                os.truncate(self.path, whole)
 
     def add(self, key: tuple[str, ...], row: dict[str, Any]) -> None:
         """Appends a row."""

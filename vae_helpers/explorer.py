@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from vae_helpers.data import check_images
 from vae_helpers.models import Decoder
+from vae_helpers.objective import check_prior
 from vae_helpers.pages import Page, encoded
 from vae_helpers.traversals import plane, rows, tile
 
@@ -64,6 +65,8 @@ def latent_explorer(
     examples = images[:10] if examples is None else check_images(examples, "examples")
     if not isinstance(prior, tfd.Normal):
         raise ValueError(f"prior must be a tfd.Normal, got {type(prior).__name__}")
+    q = encoder(images[:1])
+    check_prior(prior, q.batch_shape[1:], q.dtype)
     kl = _mean_kl(encoder, prior, images)
     codes = encoder(examples).mean().numpy()
     network = _network(decoder, codes)

@@ -32,12 +32,19 @@ def rate(q: tfd.Distribution, prior: tfd.Distribution) -> tf.Tensor:
         ValueError: if `q` and `prior` have different latent sizes.
         NotImplementedError: from TFP, if it has no closed form for the pair.
     """
-    if (q.batch_shape + q.event_shape)[1:] != prior.batch_shape + prior.event_shape:
+    check_prior(prior, (q.batch_shape + q.event_shape)[1:], q.dtype)
+    return _sum_all_but_first(q.kl_divergence(prior))
+
+
+def check_prior(prior: tfd.Distribution, shape: Any, dtype: tf.DType) -> None:
+    """Raises a ValueError if a prior is not over codes of this shape, [L] (or []), and type."""
+    if prior.batch_shape + prior.event_shape != shape:
         raise ValueError(
-            f"prior must have the latent size of q, {(q.batch_shape + q.event_shape)[1:]}, "
+            f"prior must have the latent size of q, {shape}, "
             f"got {prior.batch_shape + prior.event_shape}"
         )
-    return _sum_all_but_first(q.kl_divergence(prior))
+    if prior.dtype != dtype:
+        raise ValueError(f"prior must be {dtype.name}, as q is, got {prior.dtype.name}")
 
 
 def distortion(p: tfd.Distribution, x: Any) -> tf.Tensor:
@@ -78,9 +85,17 @@ def log_density(distribution: tfd.Distribution, z: tf.Tensor) -> tf.Tensor:
 
     Returns:
         [...], nats.
+
+    Raises:
+        ValueError: if `z` has another latent size than `distribution`, which would be broadcast.
     """
+    z = tf.convert_to_tensor(z)
+    whole = distribution.event_shape.rank
+    size = distribution.event_shape if whole else distribution.batch_shape[-1:]
+    if z.shape[-1:] != size:
+        raise ValueError(f"z must have the latent size of distribution, {size}, got {z.shape}")
     density = distribution.log_prob(z)
-    return density if distribution.event_shape.rank else tf.reduce_sum(density, axis=-1)
+    return density if whole else tf.reduce_sum(density, axis=-1)
 
 
 def log_weight(
@@ -98,6 +113,9 @@ def log_weight(
 
     Returns:
         [..., N], nats.
+
+    Raises:
+        ValueError: if `z` has another latent size than `q` or `prior`.
     """
     return log_density(prior, z) - log_density(q, z) - distortion
 

@@ -29,6 +29,8 @@ def plot_losses(losses: pd.DataFrame, beta: float) -> gg.ggplot:
         ValueError: if a column is missing, or there are no rows, or `beta` is no number.
     """
     columns = ["step", "total", "kl", "reconstruction"]
+    if not isinstance(losses, pd.DataFrame):
+        raise ValueError(f"losses must be a table of pandas, got {type(losses).__name__}")
     if missing := [column for column in columns if column not in losses]:
         raise ValueError(f"losses must have the columns {columns}, {missing} missing")
     if losses.empty:

@@ -17,6 +17,7 @@ from vae_helpers.training import (
     batch_indices,
     check_end,
     check_model,
+    held_interrupts,
     loss_table,
     progress_bar,
 )
@@ -56,7 +57,7 @@ def train_replicated(
         beta, learning_rate, training_steps, seed, progress: as `training.train` takes them.
 
     Returns:
-        One row a step, as `training.train` returns them.
+        One row a step, as `training.train` returns them, after an interrupt, too.
 
     Raises:
         ValueError: for an argument out of its range.
@@ -93,7 +94,8 @@ def train_replicated(
             loss, _, _ = original_loss(
                 *terms, beta=beta, num_pixels=images[0].size, latent_size=latent_size
             )
-        gradients = tape.gradient(loss, weights)
+        unused = tf.UnconnectedGradients.ZERO  # for a weight that the loss does not depend on
+        gradients = tape.gradient(loss, weights, unconnected_gradients=unused)
         context = tf.distribute.get_replica_context()
         optimizer.apply(context.all_reduce("mean", gradients), weights)
         return context.all_reduce("mean", tf.stack(terms))
@@ -118,14 +120,15 @@ def train_replicated(
         variable.assign(tf.zeros_like(variable))
     batches = batch_indices(len(images), batch_size, seed)
     terms = np.empty([training_steps, 2], np.float32)
-    with progress_bar(training_steps, progress) as bar:
+    with held_interrupts() as interrupts, progress_bar(training_steps, progress) as bar:
         for i in range(training_steps):
             noise = tf.random.stateless_normal([batch_size, latent_size], seed=[seed, i])
             terms[i] = step_on_all(tf.constant(images[next(batches)]), noise)
             bar.update()
             finite = bool(np.isfinite(terms[i]).all())
-            if not finite:
+            if not finite or interrupts:
                 break
     losses = loss_table(terms[: i + 1], beta, images[0].size, latent_size)
+    losses.attrs["interrupted"] = bool(interrupts)
     check_end((encoder, decoder), images, losses, finite, beta, learning_rate)
     return losses

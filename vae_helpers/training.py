@@ -4,6 +4,7 @@ import vae_helpers._quiet  # noqa: F401  # isort: skip  (before TensorFlow)
 
 import builtins
 import contextlib
+import copy
 import functools
 import gc
 import signal
@@ -22,7 +23,7 @@ from tqdm import tqdm
 
 from vae_helpers import _memory, checks
 from vae_helpers.data import check_images, draw_pixels
-from vae_helpers.models import Decoder, Encoder, standard_normal
+from vae_helpers.models import Decoder, Encoder
 from vae_helpers.objective import (
     averaged_beta,
     distortion,
@@ -182,6 +183,10 @@ def held_interrupts() -> Iterator[list]:
 
     One that comes while TensorFlow computes, as nearly all do, would be raised when the weights
     have changed and their rows are not kept yet.
+
+    Yields:
+        A list: empty, or of one element for each interrupt so far. Outside the main thread, and
+        where interrupts are ignored, it stays empty.
     """
     held, handler = [], signal.getsignal(signal.SIGINT)
     # Only the main thread gets any, and not if the process ignores them.
@@ -360,21 +365,27 @@ def compiled(
         make: compiles, called as `make(encoder, decoder, prior, images, *options)`.
         images: what the program takes, [..., H, W, C].
     """
-    if (type(encoder), type(decoder), type(prior)) != (Encoder, Decoder, tfd.Normal):
+    ours = (type(encoder), type(decoder), type(prior)) == (Encoder, Decoder, tfd.Normal)
+    if not ours or prior.loc.shape != prior.scale.shape:  # tfd.Normal(tf.zeros(L), 1.0), say
         return contextlib.nullcontext(make(encoder, decoder, prior, images, *options))
-    return _lent(make, encoder.architecture, decoder.architecture, images, *options)
+    return _lent(make, encoder, decoder, prior, images, *options)
 
 
 @contextlib.contextmanager
-def _lent(make: Callable, encoder, decoder, images: tf.TensorSpec, *options: Hashable) -> Iterator:
+def _lent(
+    make: Callable, encoder, decoder, prior, images: tf.TensorSpec, *options: Hashable
+) -> Iterator:
     """Lends a program that no other thread runs now."""
-    idle = _idle_programs(make, encoder, decoder, images, *options)
+    idle = _idle_programs(make, encoder.architecture, decoder.architecture, images, *options)
     with _LENDING:
         program = idle.pop() if idle else None
     if program is None:
-        networks = _own_networks(encoder, decoder, images.shape[-3:])
+        # Copies, since new networks would draw weights from the generator that the caller draws from.
+        networks = copy.deepcopy((encoder, decoder))
         with _COMPILATION:
-            program = make(*networks, images, *options)
+            gc.collect()
+            _memory.release()
+            program = make(*networks, prior, images, *options)
     try:
         yield program
     finally:
@@ -395,31 +406,38 @@ def forget_programs() -> None:
     _memory.release()
 
 
-def _own_networks(encoder, decoder, image_shape) -> tuple[Encoder, Decoder, tfd.Normal]:
-    """Makes networks of two architectures for a program."""
-    hidden_sizes, latent_size, activation, scale_fn = encoder
-    own_encoder = Encoder(hidden_sizes, latent_size, activation=activation, scale_fn=scale_fn)
-    hidden_sizes, output_shape, activation, likelihood = decoder
-    own_decoder = Decoder(hidden_sizes, output_shape, activation=activation, likelihood=likelihood)
-    with _INITIALIZATION:
-        own_decoder(own_encoder(np.zeros([1, *image_shape], np.uint8)).loc)
-    return own_encoder, own_decoder, standard_normal(latent_size)
-
-
 def _flattened(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     """Lays tensors end to end, [the number of all their elements]."""
     return tf.concat([tf.zeros([0]), *(tf.reshape(tensor, [-1]) for tensor in tensors)], axis=0)
 
 
 def copy_variables(source: Any, target: Any) -> None:
-    """Copies the weights of modules to others of the same sizes."""
+    """Copies the weights of modules to others of the same sizes.
+
+    Args:
+        source, target: (encoder, decoder), each with its weights.
+
+    Raises:
+        ValueError: if they have other numbers or shapes of weights.
+    """
     for a, b in zip(source, target, strict=True):
         for mine, yours in zip(a.variables, b.variables, strict=True):
             yours.assign(mine)
 
 
 def check_model(encoder, decoder, prior, image) -> int:
-    """Runs one image through, which creates the weights, and returns the latent size."""
+    """Runs one image through, which creates the weights.
+
+    Args:
+        encoder, decoder, prior: as `train` takes them.
+        image: [1, H, W, C], uint8 or floats in [0, 1].
+
+    Returns:
+        The latent size L.
+
+    Raises:
+        ValueError: if `prior` or the image that `decoder` makes has another size.
+    """
     q = encoder(image)
     rate(q, prior)
     z = q.sample(seed=[0, 0])
@@ -428,7 +446,13 @@ def check_model(encoder, decoder, prior, image) -> int:
 
 
 def loss_table(terms: np.ndarray, beta: float, num_pixels: int, latent_size: int) -> pd.DataFrame:
-    """Makes the table of `train` from rate, distortion and, with several samples, -bound."""
+    """Makes the table that `train` returns.
+
+    Args:
+        terms: [S, 2], rate and distortion of each step, or [S, 3] with the bound of several
+            samples, its sign changed; means over the batch, in nats per image.
+        beta, num_pixels, latent_size: as `original_loss` takes them.
+    """
     rates, distortions, *bounds = terms.astype(np.float64).T
     total, kl, reconstruction = original_loss(
         rates, distortions, beta=beta, num_pixels=num_pixels, latent_size=latent_size
@@ -455,7 +479,21 @@ def check_end(
     beta: float,
     learning_rate: float,
 ) -> None:
-    """Raises a NonFiniteLossError, or warns of a collapsed posterior, after a training."""
+    """Says after a training what went wrong, if anything did.
+
+    Args:
+        networks: the encoder and the decoder that were trained.
+        images: [N, H, W, C], those that they were trained on.
+        losses: the table of `loss_table`.
+        finite: whether the last loss is.
+        beta, learning_rate: for the likely cause.
+
+    Raises:
+        NonFiniteLossError: if the last loss or a weight is not finite.
+
+    Warns:
+        UserWarning: if no latent is active, which is a collapsed posterior, mostly.
+    """
     if not finite:
         raise NonFiniteLossError(_diagnosis(losses.iloc[-1], learning_rate, beta), losses)
     weights = [*networks[0].trainable_variables, *networks[1].trainable_variables]
@@ -497,7 +535,12 @@ def _cause(learning_rate: float, beta: float) -> str:
 
 
 def progress_bar(total: int, shown: bool = True) -> tqdm:
-    """Makes a bar that leaves no trace: in a notebook's cell, or in a terminal if there is one."""
+    """Makes a bar that leaves no trace: in a notebook's cell, or in a terminal if there is one.
+
+    Args:
+        total: how many there are to do; the bar's `update` takes how many more are done.
+        shown: False for a bar that is never seen.
+    """
     if shown and "get_ipython" in vars(builtins) and hasattr(builtins.get_ipython(), "kernel"):
         return tqdm(total=total, leave=False, file=_CellOutput(), ncols=90, mininterval=0.25)
     return tqdm(total=total, leave=False, disable=None if shown else True)

@@ -88,4 +88,4 @@ def _peak_memory() -> float:
     """Returns the largest resident set so far in GB, NaN where /proc doesn't tell it."""
     status = Path("/proc/self/status")
     peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
-    return int(peak[1]) / 1e6 if peak else float("nan")
+    return int(peak[1]) * 1024 / 1e9 if peak else float("nan")

@@ -14,22 +14,7 @@ for w, b in child.layers():
     layers.append((w, x, dy))
 
 
-def multiply(matmul, layers, outputs):
-    for i, ((w, x, dy), (y, dw, dx)) in enumerate(zip(layers, outputs, strict=True)):
-        matmul(x, w, out=y)
-        matmul(x.T, dy, out=dw)
-        if i:
-            matmul(dy, w.T, out=dx)
-
-
-if task.variant == "numpy":
-    outputs = [tuple(map(np.empty_like, (dy, w, x))) for w, x, dy in layers]
-
-    def call():
-        for _ in range(task.steps):
-            multiply(np.matmul, layers, outputs)
-
-elif task.variant == "torch":
+if task.variant == "torch":
     import torch
 
     layers = [tuple(map(torch.from_numpy, layer)) for layer in layers]
@@ -38,7 +23,11 @@ elif task.variant == "torch":
     @torch.no_grad()
     def call():
         for _ in range(task.steps):
-            multiply(torch.mm, layers, outputs)
+            for i, ((w, x, dy), (y, dw, dx)) in enumerate(zip(layers, outputs, strict=True)):
+                torch.mm(x, w, out=y)
+                torch.mm(x.T, dy, out=dw)
+                if i:
+                    torch.mm(dy, w.T, out=dx)
 
 else:
     import jax

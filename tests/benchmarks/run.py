@@ -34,6 +34,9 @@ PEERS = FOLDER / "env" / "bin" / "python"
 PROCESSORS = 2
 LOAD = os.getloadavg()[0]
 
+sys.path.insert(0, str(ROOT / "notebooks"))
+import commands
+
 COMMANDS = {
     "import": [sys.executable, "-c", "import tensorflow, tensorflow_probability"],
     "notebook": [
@@ -119,26 +122,30 @@ def main() -> None:
     for split in ("train", "test"):
         np.save(FOLDER / f"{split}.npy", load_images("mnist", split)[0])
 
-    rows = []
+    tables = []
     for task in options.only:
+        rows = []
         for round_ in range(options.rounds):
             for program in TASKS[task][1]:
                 row = {"task": task, "round": round_}
                 row |= measure(TASKS[task][0], round_, *program)
                 rows.append(row)
                 print("{task}, round {round}: {program}, {seconds:.3g} s".format(**row), flush=True)
-    table = summary(pd.DataFrame(rows))
+        tables.append(summary(pd.DataFrame(rows)))
+        store(tables[-1].assign(**facts(options.rounds)))  # an interrupt loses this task at most
+    table = pd.concat(tables)
     print(table.to_string(index=False, na_rep="", float_format=lambda x: f"{x:.4g}"))
     for line in exponents(table):
         print(line)
-    table = table.assign(**facts(options.rounds))
+
+
+def store(table: pd.DataFrame) -> None:
+    """Puts the rows of a task into the table of the package, in the place of its old ones."""
     if RESULTS.exists():
         before = pd.read_csv(RESULTS)
-        table = pd.concat([before[~before["task"].isin(options.only)], table])
+        table = pd.concat([before[~before["task"].isin(table["task"])], table])
     table = table.sort_values("task", key=lambda task: task.map([*TASKS].index), kind="stable")
-    draft = RESULTS.with_suffix(".part")
-    table.to_csv(draft, index=False, float_format="%.4g")
-    draft.replace(RESULTS)  # whole or not at all
+    commands.write(RESULTS, table.to_csv(index=False, float_format="%.4g").encode())
 
 
 def measure(sizes: dict, seed: int, label: str, program: str, variant: str, changes=None) -> dict:
