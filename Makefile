@@ -37,7 +37,7 @@ check: $(SET_UP) ## the fast part of the tests: lint, unit tests, notebook rules
 	$(BIN)/ruff format --check .
 	VAE_STRICT=1 $(PYTEST) worksteal -m "not slow and not weekly" tests
 
-test-reruns: $(SET_UP) ## every notebook with 60 sets of other values, some 15 min
+test-reruns: $(SET_UP) ## every notebook with 62 sets of other values, some 15 min
 	$(BIN)/python -m pytest -q -m weekly tests/test_reruns.py
 
 test-binder: $(SET_UP) ## what Binder would build, in a virtual environment
@@ -103,7 +103,7 @@ address: ## make badges and setup cells point to your fork: make address REPO=me
 	@$(PYTHON) notebooks/address.py "$(REPO)"
 
 refresh: $(SET_UP) ## execute every notebook and store its outputs in place
-	VAE_STRICT=1 $(BIN)/python notebooks/run.py --in-place --memory 1.4
+	VAE_STRICT=1 $(BIN)/python notebooks/run.py --in-place --memory 1.45
 
 published: $(SET_UP) ## train over 50 seeds and write the table beside the published run
 	$(BIN)/python tests/published_run.py > build/PUBLISHED_RUN.md
