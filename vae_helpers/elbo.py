@@ -87,9 +87,10 @@ def _picture(data: dict[str, Any], posterior: list[float]) -> Figure:
     means, scales = (np.linspace(*data[name], 201) for name in ("means", "scales"))
     gaps = _kl(means, scales[:, None], posterior)
     left.contourf(means, scales, -gaps, np.linspace(-12, 1e-6, _LEVELS + 1), extend="min")
-    lines = left.contour(means, scales, gaps, [0.1, 1, 5], colors="k", linewidths=0.7)
-    label_at = [(mean + np.sqrt(2 * gap) * scale, scale) for gap in (1, 5)]
-    left.clabel(lines, [1, 5], fmt="%g", fontsize=8, manual=label_at)
+    left.contour(means, scales, gaps, [0.1, 1, 5], colors="k", linewidths=0.7)
+    for known in (1, 5):  # on the line where the scale is the posterior's
+        place = mean + np.sqrt(2 * known) * scale
+        left.text(place, scale, f" {known}", va="center", fontsize=8, clip_on=True)
     left.plot(mean, scale, "*", color="#0072B2", ms=13, mec="white")
     left.plot(m, sigma, "o", color="#D55E00", ms=9, mec="white", mew=2)
     left.set(xlabel="mean m of q", ylabel="scale σ of q", title="ELBO")
