@@ -87,6 +87,7 @@ def results(notebook, path):
     return {(f.cell, f.start): f for f in found if f.kind in kinds and prose.value(f.text)[2] > 1}
 
 
+@pytest.mark.slow
 def test_doctored_sentences_are_noticed():
     """Every third result with another last digit: but for some that another number then holds."""
     tried = noticed = 0

@@ -401,6 +401,7 @@ def uses_of_a_prior(make_model):
     ]
 
 
+@pytest.mark.slow
 def test_a_prior_of_one_scale_is_that_of_as_many(make_model):
     for use in uses_of_a_prior(make_model):
         given = use(tfd.Normal(tf.zeros(2), 1.0))
@@ -416,6 +417,7 @@ def test_a_prior_of_other_codes_is_named(make_model):
             use(double)
 
 
+@pytest.mark.slow
 def test_the_random_generator_of_the_caller_stays_where_it_is(images, make_model):
     model = make_model(latent_size=2, hidden_sizes=[7])
     initialize(*model[:2], images, seed=0)
@@ -431,6 +433,7 @@ def test_the_random_generator_of_the_caller_stays_where_it_is(images, make_model
     np.testing.assert_array_equal(drawn, [tf.random.normal([2])] * 2)
 
 
+@pytest.mark.slow
 def test_several_draws_follow_the_plain_loop_on_their_bound(make_model):
     ink = np.random.default_rng(0).integers(0, 2, [8, 4, 4, 1], np.uint8) * 255
     sizes = {"hidden_sizes": [8], "output_shape": [4, 4, 1], "scale_fn": tf.nn.softplus}
