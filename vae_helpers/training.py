@@ -383,7 +383,7 @@ def _lent(
         # Copies, since new networks would draw weights from the generator that the caller draws from.
         networks = copy.deepcopy((encoder, decoder))
         with _COMPILATION:
-            gc.collect()
+            gc.collect()  # compiling takes 90 MB more for a moment: let it have what is free
             _memory.release()
             program = make(*networks, prior, images, *options)
     try:
