@@ -8,6 +8,9 @@ PYTEST := $(BIN)/python -m pytest -q --numprocesses 2 --dist
 SET_UP := .venv/.set-up
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 SOLUTIONS := $(sort $(wildcard notebooks/solutions/[0-9]*.ipynb))
+# Those that run longest come first, or one of them would run last and alone.
+LONGEST := $(addprefix notebooks/,$(addsuffix .ipynb,06_experiments 07_likelihood solutions/08_scaling_out \
+    solutions/06_experiments solutions/07_likelihood 08_scaling_out))
 DECKS := notebooks/01_elbo.ipynb notebooks/03_training.ipynb notebooks/05_traversals.ipynb
 
 .DEFAULT_GOAL := help
@@ -29,8 +32,8 @@ rerun: $(SET_UP) ## execute one with other values: make rerun NOTEBOOK=05_traver
 
 test: check ## all tests, then every notebook under nbval, compared with its stored outputs
 	VAE_STRICT=1 $(PYTEST) worksteal -m slow tests
-	VAE_STRICT=1 VAE_EXACT=$(EXACT) $(PYTEST) loadfile -p tests.reproduce --nbval --nbval-current-env \
-	    $(NOTEBOOKS) $(SOLUTIONS)
+	VAE_STRICT=1 VAE_EXACT=$(EXACT) $(PYTEST) loadfile --no-loadscope-reorder -p tests.reproduce \
+	    --nbval --nbval-current-env $(LONGEST) $(filter-out $(LONGEST),$(NOTEBOOKS) $(SOLUTIONS))
 
 check: $(SET_UP) ## the fast part of the tests: lint, unit tests, notebook rules
 	$(BIN)/ruff check .

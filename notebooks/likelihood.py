@@ -3,9 +3,8 @@
 `make likelihood` runs it: the VAE (k = 1) and the IWAE (k = 5), 3,280 passes each, some nine hours
 on two cores. It keeps a checkpoint in build/likelihood, and goes on from there when it is run again.
 After 364, 1,093 and 3,280 passes it scores the model, writes a row to table.csv in
-vae_helpers/likelihood, which notebook 07 shows, and puts the weights beside it. A fresh clone goes on
-from those weights; without the table and them, it trains anew. So that others can go on from a later
-checkpoint, copy it there, as k5-next.npz, say: it is removed with the row that it leads to.
+vae_helpers/likelihood, which notebook 07 shows, and puts the weights beside it. A fresh clone finds
+all rows there; without the table and the weights, it trains anew.
 
 What differs from the paper: 100 images a step, not 20, which takes half the time a pass; Adam's
 epsilon, 1e-8 on losses divided by 784, not 1e-4; Adam's moments start at zero after each
@@ -95,8 +94,7 @@ def trained(num_samples: int, stages: int, images: np.ndarray):
     """
     path = CHECKPOINTS / f"k{num_samples}.npz"
     model = new_model(images.shape[1:])
-    starts = (path, RESULTS / f"k{num_samples}-next.npz", RESULTS / path.name)
-    known = [start for start in starts if start.exists()]
+    known = [start for start in (path, RESULTS / path.name) if start.exists()]
     latest = max(known, key=lambda start: load(start, model)[0], default=None)
     done, seconds = load(latest, model) if latest else (0, 0.0)
     chunks = [chunk for chunk in schedule(stages) if chunk[0] >= done]
@@ -184,7 +182,6 @@ def main() -> None:
             }
             save(RESULTS / f"k{num_samples}.npz", model, passes, seconds)
             add_row(row)
-            (RESULTS / f"k{num_samples}-next.npz").unlink(missing_ok=True)
     print(pd.read_csv(TABLE).iloc[:, :8].to_string(index=False))
 
 

@@ -49,14 +49,19 @@ def restore() -> dict[str, str]:
     return image
 
 
-def published_copy(folder: Path) -> None:
-    """Makes a repository of the files here, with an address."""
+def copy_files(folder: Path) -> None:
+    """Copies the files of the repository as they lie here, without what git ignores."""
     git = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(git, check=True, capture_output=True, text=True).stdout
     for name in filter(None, names.split("\0")):
         if (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
+
+
+def published_copy(folder: Path) -> None:
+    """Makes a repository of the files here, with an address."""
+    copy_files(folder)
     address = [sys.executable, folder / "notebooks" / "address.py", REPO]
     subprocess.run(address, check=True, stdout=subprocess.DEVNULL)
     author = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]

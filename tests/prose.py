@@ -11,6 +11,7 @@ names, and are left alone but before a unit: "two nats".
 """
 
 import ast
+import functools
 import math
 import re
 import statistics
@@ -197,13 +198,19 @@ def sources(cells: list) -> list[Source]:
     return sorted(found, key=lambda source: ("output", "guard", "code").index(source.kind))
 
 
+@functools.cache
+def _sources_of(path: Path) -> list[Source]:
+    """Returns what a whole notebook prints and guards, read once."""
+    return sources(nbformat.read(path, as_version=4).cells)
+
+
 def named(block: str, path: Path) -> list[Source]:
     """Returns what is held by the files that a paragraph links to."""
     found = []
     for link in re.findall(r"\]\(([\w./]+\.(?:ipynb|md))\)", block):
         target = (path.parent / link).resolve()
         if target.suffix == ".ipynb":
-            found += sources(nbformat.read(target, as_version=4).cells)
+            found += _sources_of(target)
         else:
             found.append(
                 Source("output", target.name, [m[0] for m in NUMBER.finditer(target.read_text())])

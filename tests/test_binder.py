@@ -2,11 +2,11 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import colab
 import pytest
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="repo2docker needs a Unix")
@@ -15,14 +15,8 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Path:
-    """The files of the repository as they lie here, without what git ignores."""
     folder = tmp_path_factory.mktemp("checkout")
-    git = ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(git, check=True, capture_output=True, text=True).stdout
-    for name in filter(None, names.split("\0")):
-        if (ROOT / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+    colab.copy_files(folder)
     return folder
 
 

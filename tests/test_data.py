@@ -1,5 +1,6 @@
 import hashlib
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 import vae_helpers
+from vae_helpers import data
 from vae_helpers.data import binarize, check_images, load_images
 
 CONTENT = {
@@ -50,6 +52,8 @@ def test_the_licence_notice_lies_beside_the_data():
         ("a b", "train", "name must be a TensorFlow Datasets image set, got 'a b'"),
         ("mnist/x", "train", "name must be a TensorFlow Datasets image set, got 'mnist/x'"),
         ("iris", "train", "name must be a set of labeled 8-bit images"),
+        ("cats_vs_dogs", "train", "name must be a set of labeled 8-bit images of one size"),
+        ("lfw", "train", "name must be a set of labeled 8-bit images"),
         ("mnist", "validation", r"split must be made of \['test', 'train'\].*'validation'"),
         ("mnist", 3, "split must be made of .* got 3"),
     ],
@@ -69,6 +73,27 @@ def test_without_a_network_the_error_names_the_set_and_the_place(monkeypatch, tm
     monkeypatch.setattr("socket.getaddrinfo", no_network)
     with pytest.raises(ConnectionError, match=r"fashion_mnist.*no network.*copy.*fashion_mnist"):
         load_images("fashion_mnist", "train")
+
+
+def test_a_host_that_refuses_is_named_as_the_cause(monkeypatch):
+    """Behind a proxy no host is looked up: names from outside may be unknown there."""
+
+    def unknown(*_):
+        raise OSError("unknown host")
+
+    def refused():
+        raise tfds.download.DownloadError("HTTP code 503")
+
+    monkeypatch.setattr("urllib.request.getproxies", lambda: {"https": "http://proxy:3128"})
+    monkeypatch.setattr("socket.getaddrinfo", unknown)
+    builder = types.SimpleNamespace(
+        name="faces",
+        data_dir="here",
+        url_infos={"https://a.org/b": 0},
+        download_and_prepare=refused,
+    )
+    with pytest.raises(ConnectionError, match="faces .*cannot be downloaded .*503"):
+        data._download(builder)
 
 
 @pytest.mark.parametrize(

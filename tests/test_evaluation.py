@@ -1,11 +1,16 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from vae_helpers import evaluation
 from vae_helpers.evaluation import active_units, evaluate
-from vae_helpers.models import standard_normal
+from vae_helpers.models import Decoder, standard_normal
 from vae_helpers.objective import distortion, rate
+from vae_helpers.training import check_model, copy_variables
 
 tfd = tfp.distributions
 
@@ -88,3 +93,33 @@ def test_the_options_of_tensorflow_stay_as_they_are(images, make_model):
     before = tf.config.optimizer.get_experimental_options()
     evaluate(*make_model(), images[:9])
     assert tf.config.optimizer.get_experimental_options() == before
+
+
+def test_two_evaluations_take_turns_with_the_options():
+    entered, before = threading.Event(), tf.config.optimizer.get_experimental_options()
+
+    def other():
+        with evaluation._unfused():
+            entered.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        with evaluation._unfused():
+            waiting = pool.submit(other)
+            assert not entered.wait(0.2), "it would take what it finds for the caller's"
+        waiting.result()
+    assert tf.config.optimizer.get_experimental_options() == before
+
+
+def test_a_subclass_is_not_lent_the_program_of_its_base(images, make_model):
+    class Doubled(Decoder):
+        def __call__(self, z):
+            return super().__call__(2 * z)
+
+    encoder, decoder, prior = make_model()
+    few, doubled = images[:9], Doubled([16], [28, 28, 1])
+    evaluate(encoder, decoder, prior, few)  # its program lies idle now
+    check_model(encoder, doubled, prior, few[:1])
+    copy_variables((decoder,), (doubled,))
+    z = encoder(few).sample(seed=[0, 0])
+    table = evaluate(encoder, doubled, prior, few)
+    np.testing.assert_allclose(table["distortion"], distortion(doubled(z), few), rtol=1e-5)

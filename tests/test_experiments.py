@@ -41,6 +41,16 @@ def test_each_configuration_is_a_row_with_its_held_out_numbers(images, make_mode
     assert set(table["active_units"]) <= {0, 1, 2}
 
 
+def test_active_units_are_those_of_the_held_out_images(images):
+    configurations = [SMALL | {"beta": 1e-4, "training_steps": 200}]
+    one_image = np.repeat(images[:1], 9, axis=0)  # which no latent tells apart
+    found = [
+        sweep(configurations, images[:200], x)["active_units"][0]
+        for x in (images[200:300], one_image)
+    ]
+    assert found[0] > 0 and found[1] == 0
+
+
 def test_an_interrupt_keeps_the_finished_rows(images, monkeypatch):
     """It reaches the main thread, while it waits for the models."""
 

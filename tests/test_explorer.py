@@ -68,6 +68,14 @@ def data_of(page):
 # What a page holds.
 
 
+def test_the_kl_is_the_mean_over_blocks_of_images(explorer, images, monkeypatch):
+    monkeypatch.setattr("vae_helpers.explorer._IMAGES_PER_CALL", 64)
+    encoder, _, page = explorer()
+    kl = np.mean(encoder(images[:200]).kl_divergence(standard_normal(10)), axis=0)
+    shown = [latent["kl"] for latent in data_of(page)["latents"]]
+    np.testing.assert_allclose(shown, np.sort(kl)[::-1], atol=1e-3)
+
+
 def test_a_page_is_html_and_a_picture(explorer):
     *_, page = explorer()
     output = bundle(page)

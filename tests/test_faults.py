@@ -18,7 +18,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -249,6 +251,57 @@ def test_a_sweep_on_a_full_disk_goes_on_when_there_is_room(stub, tmp_path):
     with disk_full(10), pytest.raises(OSError, match="new.csv cannot be written"):
         stub(SWEPT, file=new)
     pd.testing.assert_frame_equal(stub(SWEPT, file=new), known)
+
+
+def test_a_sweep_that_cannot_keep_a_row_trains_no_others(stub, tmp_path, monkeypatch):
+    row, trained, failed = experiments._run, [], threading.Event()
+
+    def run_one(configuration, *data):
+        trained.append(configuration["seed"])
+        if configuration["seed"]:
+            failed.wait(10)
+        return row(configuration, *data)
+
+    def refused(*_):
+        raise OSError("no room")
+
+    monkeypatch.setattr(experiments, "_run", run_one)
+    monkeypatch.setattr(experiments._File, "add", refused)
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(OSError, match="no room"):
+            stub(SWEPT, file=tmp_path / "rows.csv", executor=pool)
+        failed.set()
+    assert set(trained) <= {0, 1}  # the second had begun
+
+
+def test_two_models_train_side_by_side_and_no_more(stub, monkeypatch):
+    row, running, seen = experiments._run, [], []
+
+    def run_one(configuration, *data):
+        running.append(configuration)
+        time.sleep(0.2)
+        seen.append(len(running))
+        running.remove(configuration)
+        return row(configuration, *data)
+
+    monkeypatch.setattr(experiments, "_run", run_one)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    stub(SWEPT)
+    assert max(seen) == 2
+
+
+def test_a_measure_that_leaves_the_program_is_a_row(stub, monkeypatch):
+    row = experiments._run
+
+    def run_one(configuration, *data):
+        if configuration["seed"] == 1:
+            sys.exit("done")
+        return row(configuration, *data)
+
+    monkeypatch.setattr(experiments, "_run", run_one)
+    with pytest.warns(UserWarning, match="1 of 4 configurations failed"):
+        table = stub(SWEPT)
+    assert table["error"].tolist() == [None, "SystemExit: done", None, None]
 
 
 def test_a_sweep_whose_file_cannot_be_written_says_so_before_it_trains(stub, tmp_path, monkeypatch):

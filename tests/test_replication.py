@@ -1,12 +1,14 @@
 """Training over two devices is training on one."""
 
 import contextlib
+import inspect
 import io
 import itertools
 import os
 import signal
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pandas as pd
@@ -18,7 +20,7 @@ from vae_helpers import replication
 from vae_helpers.data import to_float
 from vae_helpers.objective import distortion, original_loss, rate
 from vae_helpers.replication import train_replicated
-from vae_helpers.training import NonFiniteLossError, batch_indices
+from vae_helpers.training import NonFiniteLossError, batch_indices, train
 
 # TensorFlow cuts the processor in two only before it starts.
 SCRIPT = """
@@ -78,10 +80,32 @@ def test_what_cannot_be_split_is_named(images, make_model):
         ValueError, match="batch_size must be a multiple of 1.*at most 10, .*got 11"
     ):
         train_replicated(replicator, *make_model(), images[:10], batch_size=11)
+    two = types.SimpleNamespace(num_replicas_in_sync=2)
+    with pytest.raises(ValueError, match="batch_size must be a multiple of 2, .* got 5"):
+        train_replicated(two, *make_model(), images[:10], batch_size=5)
     encoder, decoder, prior = make_model()
     decoder(encoder(images[:1]).loc)
     with pytest.raises(ValueError, match="given their weights in replicator.scope()"):
         train_replicated(replicator, encoder, decoder, prior, images[:64])
+
+
+def test_its_defaults_are_those_of_train():
+    ours, theirs = (inspect.signature(f).parameters for f in (train_replicated, train))
+    names = ("batch_size", "beta", "learning_rate", "training_steps", "seed", "progress")
+    assert [ours[n].default for n in names] == [theirs[n].default for n in names]
+
+
+def test_training_on_does_not_reseed_the_caller(images, make_model):
+    replicator, drawn = snt.distribute.Replicator(["/device:CPU:0"]), []
+    encoder, decoder, prior = make_model()
+    with replicator.scope():
+        decoder(encoder(images[:1]).loc)
+    for trains in (False, True):
+        tf.random.set_seed(7)  # another than that of the training
+        if trains:
+            train_replicated(replicator, encoder, decoder, prior, images[:64], training_steps=1)
+        drawn.append(tf.random.normal([2]).numpy())
+    np.testing.assert_array_equal(*drawn)
 
 
 def test_one_device_follows_the_plain_loop(images, make_model):

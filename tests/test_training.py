@@ -273,7 +273,10 @@ def test_a_posterior_that_collapses_is_said(images, make_model, kind):
     """A weight that leaves no room for a code, or images that need none."""
     gray = np.full([64, 28, 28, 1], 128 * (kind == "gray"), np.uint8)
     given, beta = (images, 1e9) if kind == "digits" else (gray, 0.01)
-    with pytest.warns(UserWarning, match=r"none of the 3 latents is active.* (1e\+09|0.01) where"):
+    match = (
+        r"none of the 3 latents is active.* (1e\+09|0.01) where an effective β of 1 is 0\.00383; "
+    )
+    with pytest.warns(UserWarning, match=match + r"a learning_rate too large, 0\.001;"):
         train(*make_model(), given, beta=beta, training_steps=256)
 
 
@@ -424,12 +427,12 @@ def test_the_random_generator_of_the_caller_stays_where_it_is(images, make_model
     drawn = []
     training.forget_programs()
     for _ in range(2):  # compiled, then from the cache
-        tf.random.set_seed(0)
+        tf.random.set_seed(7)  # another than that of the training
         train(*model, images[:64], training_steps=1, progress=False)
         evaluate(*model, images[:9])
         log_likelihood(*model, images[:9], num_samples=1, progress=False)
         drawn.append(tf.random.normal([2]).numpy())
-    tf.random.set_seed(0)
+    tf.random.set_seed(7)
     np.testing.assert_array_equal(drawn, [tf.random.normal([2])] * 2)
 
 

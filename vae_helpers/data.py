@@ -66,6 +66,7 @@ def load_images(name: str = "mnist", split: str = "train") -> tuple[np.ndarray, 
         raise ValueError(f"name must be a TensorFlow Datasets image set, got {name!r}") from error
     features = builder.info.features or {}
     labeled = {"image", "label"} <= set(features) and features["label"].shape == ()
+    labeled = labeled and np.issubdtype(features["label"].np_dtype, np.integer)
     if not labeled or None in features["image"].shape or features["image"].np_dtype != np.uint8:
         raise ValueError(f"name must be a set of labeled 8-bit images of one size, got {name!r}")
     if not builder.is_prepared():
@@ -112,12 +113,14 @@ def _check_files(folder: Path) -> None:
 
 def _download(builder) -> None:
     """Has TFDS download and prepare a set; fails at once where there is no network."""
+    import tensorflow_datasets as tfds
+
     try:
         if not urllib.request.getproxies():  # TFDS retries an unknown host for minutes
             for url in list(builder.url_infos)[:1]:
                 socket.getaddrinfo(urllib.parse.urlparse(url).hostname, None)
         builder.download_and_prepare()
-    except OSError as error:
+    except (OSError, tfds.download.DownloadError) as error:  # the latter: a host that refuses
         raise ConnectionError(
             f"{builder.name} is not on this machine and cannot be downloaded ({error}). "
             f"Where there is a network, run tfds.load({builder.name!r}); then copy the folder "

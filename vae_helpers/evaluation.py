@@ -210,12 +210,14 @@ class _CompiledWeights:
             z = q.sample(seed=tf.random.experimental.stateless_fold_in(seed, i))
             weight = log_weight(q, prior, distortion(self.decoder(z), x), z)
             larger = tf.maximum(largest, weight)
-            scaled = scaled * tf.exp(largest - larger) + tf.exp(weight - larger)
+            shrunk, added = (tf.exp(w - larger) for w in (largest, weight))
+            # In float32 a sum that has come to 2^24 no longer grows by weights of 1.
+            scaled = scaled * tf.cast(shrunk, tf.float64) + tf.cast(added, tf.float64)
             return i + 1, larger, scaled
 
         largest = tf.fill([x.shape[0]], tf.float32.min)
         _, largest, scaled = tf.while_loop(
-            lambda i, *_: i < num_samples, body, (0, largest, tf.zeros_like(largest))
+            lambda i, *_: i < num_samples, body, (0, largest, tf.zeros_like(largest, tf.float64))
         )
         return largest, scaled
 

@@ -195,9 +195,9 @@ def _run(configuration, images, test_images, measure) -> dict[str, Any]:
     return row | more
 
 
-def _table(configurations: list[dict], rows: dict[int, dict | Exception]) -> pd.DataFrame:
+def _table(configurations: list[dict], rows: dict[int, dict | BaseException]) -> pd.DataFrame:
     """Puts rows in the order of their configurations, and says which of them failed."""
-    errors = {i: row for i, row in sorted(rows.items()) if isinstance(row, Exception)}
+    errors = {i: row for i, row in sorted(rows.items()) if isinstance(row, BaseException)}
     if errors:
         first, error = next(iter(errors.items()))
         if len(errors) == len(configurations):
@@ -213,9 +213,8 @@ def _table(configurations: list[dict], rows: dict[int, dict | Exception]) -> pd.
             for i, row in sorted(rows.items())
         ]
     )
-    table["error"] = [
-        None if e is None else f"{type(e).__name__}: {e}" for e in table.get("error", [])
-    ]
+    texts = [None if e is None else f"{type(e).__name__}: {e}" for e in table.get("error", [])]
+    table["error"] = pd.Series(texts, index=table.index, dtype=object)  # which keeps None
     return table
 
 
@@ -260,7 +259,7 @@ class _File:
         with self._writing():
             self.path.open("ab").close()
         content = self.path.read_bytes()
-        head = ",".join([*_COLUMNS, "made_of"]).encode()
+        head = ",".join([*_COLUMNS, "made_of", ""]).encode()
         whole = content.rfind(b"\n") + 1
         size = len(_COLUMNS) + 1
         try:
@@ -268,8 +267,6 @@ class _File:
                 raise ValueError(f"it begins with {content[:60]!r}")
             text = content[:whole].decode()
             self.columns, *known = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
-            if self.columns and self.columns[:size] != [*_COLUMNS, "made_of"]:
-                raise ValueError(f"its columns are {self.columns}")
             for values in known:
                 if values[size - 1] == self.made_of:
                     results = zip(self.columns[size:], map(json.loads, values[size:]), strict=True)

@@ -20,6 +20,7 @@ from vae_helpers.training import (
     held_interrupts,
     loss_table,
     progress_bar,
+    seed_new_weights,
 )
 
 tfd = tfp.distributions
@@ -79,7 +80,7 @@ def train_replicated(
     training_steps = checks.positive_integer("training_steps", training_steps)
     seed = checks.integer("seed", seed)
     with replicator.scope():
-        tf.random.set_seed(seed)  # of the weights, if there are none yet
+        seed_new_weights(encoder, decoder, seed)
         latent_size = check_model(encoder, decoder, prior, images[:1])
         optimizer = snt.optimizers.Adam(learning_rate)
     weights = encoder.trainable_variables + decoder.trainable_variables

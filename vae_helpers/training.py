@@ -133,9 +133,7 @@ def train(
     seed = checks.integer("seed", seed)
 
     with _INITIALIZATION:
-        # Sonnet's own property refuses to be asked before the first call.
-        if not any(tf.Module.variables.fget(module) for module in (encoder, decoder)):
-            tf.random.set_seed(seed)
+        seed_new_weights(encoder, decoder, seed)
         latent_size = check_model(encoder, decoder, prior, images[:1])
     one = averaged_beta(1.0, images[0].size, latent_size)
     if num_samples > 1 and not np.isclose(beta, one):
@@ -409,6 +407,13 @@ def forget_programs() -> None:
 def _flattened(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     """Lays tensors end to end, [the number of all their elements]."""
     return tf.concat([tf.zeros([0]), *(tf.reshape(tensor, [-1]) for tensor in tensors)], axis=0)
+
+
+def seed_new_weights(encoder: snt.Module, decoder: snt.Module, seed: int) -> None:
+    """Sets TensorFlow's seed, from which weights are drawn, unless the networks have theirs."""
+    # Sonnet's own property refuses to be asked before the first call.
+    if not any(tf.Module.variables.fget(module) for module in (encoder, decoder)):
+        tf.random.set_seed(seed)
 
 
 def copy_variables(source: Any, target: Any) -> None:
