@@ -186,7 +186,8 @@ def run(command: list) -> str:
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
     """Returns the medians over the rounds, and the ratios to each task's first program."""
     first = runs.groupby(["task", "round"], sort=False)["seconds"].transform("first")
-    runs = runs.assign(ratio=runs["seconds"] / first)
+    measured = ["task", "program", "seconds", "units", "setup", "memory", "elbo"]
+    runs = runs.reindex(columns=measured).assign(ratio=runs["seconds"] / first)  # NaN: not measured
     groups = runs.groupby(["task", "program"], sort=False)
     table = groups[["ratio", "seconds", "units", "setup", "memory"]].median()
     table.insert(1, "lowest", groups["ratio"].min())
