@@ -208,12 +208,11 @@ def _table(configurations: list[dict], rows: dict[int, dict | BaseException]) ->
             stacklevel=3,
         )
     table = pd.DataFrame(
-        [
-            configurations[i] | ({} if i in errors else row) | {"error": errors.get(i)}
-            for i, row in sorted(rows.items())
-        ]
+        [configurations[i] | ({} if i in errors else row) for i, row in sorted(rows.items())]
     )
-    texts = [None if e is None else f"{type(e).__name__}: {e}" for e in table.get("error", [])]
+    texts = [
+        f"{type(errors[i]).__name__}: {errors[i]}" if i in errors else None for i in sorted(rows)
+    ]
     table["error"] = pd.Series(texts, index=table.index, dtype=object)  # which keeps None
     return table
 
