@@ -26,7 +26,7 @@ from vae_helpers.objective import (
     log_density,
     log_weight,
 )
-from vae_helpers.training import batch_indices, train
+from vae_helpers.training import Networks, batch_indices, train
 
 tfd = tfp.distributions
 
@@ -245,8 +245,8 @@ def test_bad_arguments_are_named(small):
 def test_the_running_sum_has_room_for_many_draws(images, make_model):
     """In float32 it would stay at 2^24 of the largest weight."""
     encoder, decoder, prior = make_model()
-    program = types.SimpleNamespace(encoder=encoder, decoder=decoder)
-    sums = evaluation._CompiledWeights._sum(program, prior, images[:2], tf.constant(3), (0, 0))
+    program = types.SimpleNamespace(with_given=lambda _: Networks(encoder, decoder))
+    sums = evaluation._CompiledWeights._sum(program, (), prior, images[:2], tf.constant(3), (0, 0))
     assert [s.dtype for s in sums] == [tf.float32, tf.float64]
 
 

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import pyplot as plt
 
-from vae_helpers import checks, elbo, experiments, replication, training
+from vae_helpers import checks, elbo, evaluation, experiments, replication, training
 from vae_helpers.claims import check
 from vae_helpers.data import binarize, check_images, load_images, to_float
 from vae_helpers.evaluation import active_units, evaluate, log_likelihood, mutual_information
@@ -549,7 +549,7 @@ def test_what_cannot_be_evaluated_is_named(name, value):
     if not (valid and name == "num_samples" and value > 100):  # of time
         table = named(lambda: evaluate(encoder, decoder, prior, **arguments), name, "x")
         assert valid or table is None
-    with nothing_done(training, "_lent", valid):
+    with nothing_done(evaluation, "compiled", valid):
         named(lambda: log_likelihood(encoder, decoder, prior, **arguments), name, "x")
 
 

@@ -18,9 +18,10 @@ from vae_helpers.data import check_images
 from vae_helpers.objective import check_prior, distortion, log_density, log_weight, rate
 from vae_helpers.training import (
     ACTIVE_VARIANCE,
+    Networks,
+    Program,
     check_model,
     compiled,
-    copy_variables,
     progress_bar,
 )
 
@@ -66,17 +67,16 @@ def evaluate(
     check_model(encoder, decoder, prior, images[:1])  # creates weights that are not there yet
     spec = tf.TensorSpec([None, size, *images.shape[1:]], images.dtype)
     terms = []
-    with compiled(_Terms, encoder, decoder, prior, spec) as program:
-        if program.encoder is not encoder:
-            copy_variables((encoder, decoder), (program.encoder, program.decoder))
-        for start in range(0, num, 2 * size):  # two blocks side by side; more would take memory
-            x = images[start : start + 2 * size]
-            filled = np.concatenate([x, images[: -len(x) % size]])  # all blocks of one size
-            blocks = filled.reshape(-1, size, *images.shape[1:])
-            starts = start + size * np.arange(len(blocks), dtype=np.int32)
-            arguments = map(tf.constant, (blocks, starts, num_samples, seed))
-            with _unfused():
-                terms.extend(program.run(prior, *arguments).numpy())
+    program = compiled(_Terms, encoder, decoder, prior, spec)
+    weights = _values(program, Networks(encoder, decoder))
+    for start in range(0, num, 2 * size):  # two blocks side by side; more would take memory
+        x = images[start : start + 2 * size]
+        filled = np.concatenate([x, images[: -len(x) % size]])  # all blocks of one size
+        blocks = filled.reshape(-1, size, *images.shape[1:])
+        starts = start + size * np.arange(len(blocks), dtype=np.int32)
+        arguments = map(tf.constant, (blocks, starts, num_samples, seed))
+        with _unfused():
+            terms.extend(program.run(weights, prior, *arguments).numpy())
     terms = _finite(np.concatenate(terms)[:num])
     table = pd.DataFrame(terms, columns=["rate", "distortion"], dtype=np.float64)
     return table.assign(elbo=-table["distortion"] - table["rate"])
@@ -94,24 +94,31 @@ def _unfused() -> Iterator[None]:
             tf.config.optimizer.set_experimental_options({"remapping": before})
 
 
-class _Terms:
-    """The rate and the distortion of images for one pair of networks, in one graph."""
+def _values(program: Program, networks: Networks) -> list[tf.Tensor]:
+    """Returns what the program is given of networks that it only reads, e.g. replicated ones."""
+    return [tf.convert_to_tensor(variable) for variable in program.given(networks)]
 
-    def __init__(self, encoder, decoder, prior, blocks: tf.TensorSpec):
-        self.encoder, self.decoder = encoder, decoder
+
+class _Terms(Program):
+    """The rate and the distortion of images, in one graph."""
+
+    def __init__(self, encoder, decoder, prior, blocks: tf.TensorSpec, shared: bool):
+        super().__init__(Networks(encoder, decoder), shared)
         integer, integers = tf.TensorSpec([], tf.int32), tf.TensorSpec([None], tf.int32)
         self.run = tf.function(self._of_blocks, autograph=False).get_concrete_function(
-            prior, blocks, integers, integer, integer
+            _values(self, self.networks), prior, blocks, integers, integer, integer
         )
 
-    def _of_blocks(self, prior, blocks, starts, num_samples, seed) -> tf.Tensor:
+    def _of_blocks(self, weights, prior, blocks, starts, num_samples, seed) -> tf.Tensor:
+        networks = self.with_given(weights)
+
         def of_block(block) -> tf.Tensor:
             x, start = block
-            q = self.encoder(x)
+            q = networks.encoder(x)
 
             def add(k, distortions):
                 z = q.sample(seed=tf.stack([seed, start * num_samples + k]))
-                return k + 1, distortions + distortion(self.decoder(z), x)
+                return k + 1, distortions + distortion(networks.decoder(z), x)
 
             zeros = tf.zeros([x.shape[0]])
             _, distortions = tf.while_loop(
@@ -173,15 +180,14 @@ def log_likelihood(
     size = min(len(images), _IMAGES_PER_BLOCK)
     block = tf.TensorSpec([size, *images.shape[1:]], images.dtype)
     program = compiled(_CompiledWeights, encoder, decoder, prior, block)
+    weights = _values(program, Networks(encoder, decoder))
     bounds = []
-    with program as weights, progress_bar(len(images), progress) as bar:
-        if weights.encoder is not encoder:
-            copy_variables((encoder, decoder), (weights.encoder, weights.decoder))
+    with progress_bar(len(images), progress) as bar:
         for start in range(0, len(images), size):
             x = images[start : start + size]
             filled = np.concatenate([x, images[: size - len(x)]])  # one shape, one program
             numbers = tf.constant(num_samples), tf.constant([seed, start])
-            sums = weights.run(prior, tf.constant(filled), *numbers)
+            sums = program.run(weights, prior, tf.constant(filled), *numbers)
             largest, scaled = (t.numpy().astype(np.float64) for t in sums)
             with np.errstate(divide="ignore"):
                 bound = largest + np.log(scaled) - np.log(num_samples)
@@ -190,25 +196,28 @@ def log_likelihood(
     return _finite(np.concatenate(bounds))
 
 
-class _CompiledWeights:
-    """The sum of importance weights for one pair of networks, in one XLA program."""
+class _CompiledWeights(Program):
+    """The sum of importance weights, in one XLA program."""
 
-    def __init__(self, encoder, decoder, prior, block: tf.TensorSpec):
-        self.encoder, self.decoder = encoder, decoder
+    def __init__(self, encoder, decoder, prior, block: tf.TensorSpec, shared: bool):
+        super().__init__(Networks(encoder, decoder), shared)
         integer, pair = tf.TensorSpec([], tf.int32), tf.TensorSpec([2], tf.int32)
+        weights = _values(self, self.networks)
         self.run = tf.function(self._sum, jit_compile=True, autograph=False).get_concrete_function(
-            prior, block, integer, pair
+            weights, prior, block, integer, pair
         )
         # No draws: TensorFlow compiles at the first call.
-        self.run(prior, tf.zeros(block.shape, block.dtype), tf.constant(0), tf.constant([0, 0]))
+        x = tf.zeros(block.shape, block.dtype)
+        self.run(weights, prior, x, tf.constant(0), tf.constant([0, 0]))
 
-    def _sum(self, prior, x, num_samples, seed) -> tuple[tf.Tensor, tf.Tensor]:
+    def _sum(self, weights, prior, x, num_samples, seed) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the largest log weight [N], and the sum of the weights over the largest [N]."""
-        q = self.encoder(x)
+        networks = self.with_given(weights)
+        q = networks.encoder(x)
 
         def body(i, largest, scaled):
             z = q.sample(seed=tf.random.experimental.stateless_fold_in(seed, i))
-            weight = log_weight(q, prior, distortion(self.decoder(z), x), z)
+            weight = log_weight(q, prior, distortion(networks.decoder(z), x), z)
             larger = tf.maximum(largest, weight)
             shrunk, added = (tf.exp(w - larger) for w in (largest, weight))
             # In float32 a sum that has come to 2^24 no longer grows by weights of 1.

@@ -50,8 +50,7 @@ def sweep(
     Without an executor two threads work side by side, for one training cannot keep two
     cores busy. The numbers are those of `train` alone, whatever runs it. Configurations
     of one architecture and batch size share a compiled program in each process (see
-    `training.train`), one for each thread that needs it at the same time: order them so
-    that neighbors differ in architecture.
+    `training.train`): list them next to each other, for only the last few are kept.
 
     An executor of processes gets the images once a worker: Dask's through its scheduler,
     any other through a temporary file, so its processes must be on this machine. `measure`

@@ -41,7 +41,6 @@ _IMAGES_FOR_ACTIVITY = 1000
 _LARGE = 4096  # elements; copying so many costs more than operations of their own
 
 _INITIALIZATION = threading.Lock()  # all threads draw weights from one generator
-_LENDING = threading.Lock()
 _COMPILATION = threading.Lock()  # one at a time: each takes 100 MB while it lasts
 
 
@@ -85,7 +84,8 @@ def train(
 
     The steps run in an XLA program, compiled once for each architecture, batch
     size, image type and `num_samples`, in some 2 s; another model of the same
-    sizes, another β, learning rate, seed or number of steps reuses it.
+    sizes, another β, learning rate, seed or number of steps reuses it, in another
+    thread at the same time, too.
 
     Args:
         encoder: maps images [B, H, W, C] to q(z|x), batch shape [B, L].
@@ -142,16 +142,16 @@ def train(
         )
     batch_shape = [STEPS_PER_CALL, batch_size, *images.shape[1:]]
     batches_spec = tf.TensorSpec(batch_shape, np.uint8 if binarized else images.dtype)
-    program = compiled(_CompiledSteps, encoder, decoder, prior, batches_spec, num_samples)
+    steps = compiled(_CompiledSteps, encoder, decoder, prior, batches_spec, num_samples)
     finished, finite = 0, True
     calls = _calls(images, batch_size, training_steps, binarized, seed)
     with (
-        program as steps,
         held_interrupts() as interrupts,
         ThreadPoolExecutor(1) as loader,
         progress_bar(training_steps, progress) as bar,
     ):
-        steps.start(encoder, decoder)
+        networks = steps.start(encoder, decoder)
+        variables = steps.given(networks)
         terms = [np.empty([0, steps.num_terms], np.float32)]
         try:
             following = loader.submit(next, calls, None)
@@ -159,7 +159,7 @@ def train(
                 following = loader.submit(next, calls, None)  # while these are trained on
                 count, x = call
                 numbers = map(tf.constant, (finished, count, seed, beta, learning_rate))
-                done, finite, chunk = (t.numpy() for t in steps.run(prior, x, *numbers))
+                done, finite, chunk = (t.numpy() for t in steps.run(variables, prior, x, *numbers))
                 terms.append(chunk[:done])
                 finished += int(done)
                 bar.update(done)
@@ -167,7 +167,7 @@ def train(
         except KeyboardInterrupt as interrupt:
             interrupts.append(interrupt)  # the rows so far are the answer
         finally:
-            steps.finish(encoder, decoder)
+            copy_variables((networks.encoder, networks.decoder), (encoder, decoder))
 
     losses = loss_table(np.concatenate(terms), beta, images[0].size, latent_size)
     losses.attrs["interrupted"] = bool(interrupts)
@@ -242,8 +242,66 @@ def batch_indices(num_images: int, batch_size: int, seed: int) -> Iterator[np.nd
             yield order[i : i + batch_size]
 
 
-class _CompiledSteps:
-    """The training steps of the post for one pair of networks, in one XLA program."""
+class Networks(tf.Module):
+    """An encoder and a decoder."""
+
+    def __init__(self, encoder: Any, decoder: Any):
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+
+
+class Program:
+    """A compiled function of networks, which one architecture shares or one pair has to itself.
+
+    What is compiled for an architecture is given the variables of the networks at each call, so
+    that threads can run it side by side.
+
+    Args:
+        networks: what it is compiled with.
+        shared: whether others are to have it, too.
+    """
+
+    def __init__(self, networks: Networks, shared: bool):
+        self.networks, self.shared = networks, shared
+
+    def given(self, networks: Networks) -> Sequence[tf.Variable]:
+        """Returns what the function is given of these networks."""
+        return networks.variables if self.shared else ()
+
+    def with_given(self, variables: Sequence[tf.Variable | tf.Tensor]) -> Networks:
+        """Returns networks that are made of what the function was given."""
+        if not self.shared:
+            return self.networks
+        own = map(id, self.networks.variables)
+        return copy.deepcopy(self.networks, dict(zip(own, variables, strict=True)))
+
+
+class _Trained(Networks):
+    """Networks with what Adam keeps of them."""
+
+    def __init__(self, encoder: snt.Module, decoder: snt.Module):
+        super().__init__(encoder, decoder)
+        weights = encoder.trainable_variables + decoder.trainable_variables
+        self.large = [w for w in weights if w.shape.num_elements() >= _LARGE]
+        self.small = [w for w in weights if w.shape.num_elements() < _LARGE]
+        # One vector of the small ones: fewer operations to compile, and to keep in memory.
+        self.flat = tf.Variable(_flattened(self.small))
+        self.optimizer = snt.optimizers.Adam()
+        # Sonnet creates the moments at the first use, which must not be inside the program.
+        self.update([tf.zeros_like(w) for w in self.large], [tf.zeros_like(w) for w in self.small])
+        for variable in self.optimizer.variables:
+            variable.assign(tf.zeros_like(variable))
+
+    def update(self, large: Sequence[tf.Tensor], small: Sequence[tf.Tensor]) -> None:
+        """Applies the gradients of the weights."""
+        self.optimizer.apply([*large, _flattened(small)], [*self.large, self.flat])
+        sizes = [w.shape.num_elements() for w in self.small]
+        for weight, value in zip(self.small, tf.split(self.flat, sizes), strict=True):
+            weight.assign(tf.reshape(value, weight.shape))
+
+
+class _CompiledSteps(Program):
+    """The training steps of the post, in one XLA program."""
 
     def __init__(
         self,
@@ -252,40 +310,32 @@ class _CompiledSteps:
         prior: tfd.Distribution,
         batches: tf.TensorSpec,
         num_samples: int,
+        shared: bool,
     ):
-        self.encoder, self.decoder = encoder, decoder
+        super().__init__(_Trained(encoder, decoder), shared)
         self.num_samples = num_samples
         # Rate, distortion and, with several samples, the bound with the sign changed.
         self.num_terms = 2 if num_samples == 1 else 3
-        weights = encoder.trainable_variables + decoder.trainable_variables
-        self.large = [w for w in weights if w.shape.num_elements() >= _LARGE]
-        self.small = [w for w in weights if w.shape.num_elements() < _LARGE]
-        self.optimizer = snt.optimizers.Adam()
-        # One vector of the small ones: fewer operations to compile, and to keep in memory.
-        self.flat = tf.Variable(_flattened(self.small))
-        self.weights = [*self.large, self.flat]
-        # Sonnet creates the moments at the first use, which must not be inside the program.
-        self.optimizer.apply([tf.zeros_like(w) for w in self.weights], self.weights)
         integer, real = tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.float32)
+        given = self.given(self.networks)
         # AutoGraph is not needed, and warns of lambdas that it cannot read.
         self.run = tf.function(
             self._steps, jit_compile=True, autograph=False
-        ).get_concrete_function(prior, batches, integer, integer, integer, real, real)
+        ).get_concrete_function(given, prior, batches, integer, integer, integer, real, real)
         # No steps: TensorFlow compiles at the first call.
-        self.run(
-            prior, tf.zeros(batches.shape, batches.dtype), *map(tf.constant, (0, 0, 0, 0.0, 0.0))
-        )
+        x = tf.zeros(batches.shape, batches.dtype)
+        self.run(given, prior, x, *map(tf.constant, (0, 0, 0, 0.0, 0.0)))
 
-    def start(self, encoder: snt.Module, decoder: snt.Module) -> None:
-        for variable in self.optimizer.variables:
-            variable.assign(tf.zeros_like(variable))
-        copy_variables((encoder, decoder), (self.encoder, self.decoder))
-        self.flat.assign(_flattened(self.small))
+    def start(self, encoder: snt.Module, decoder: snt.Module) -> _Trained:
+        """Returns networks to train that begin with the weights of these."""
+        if not self.shared:
+            return self.networks
+        networks = copy.deepcopy(self.networks)
+        copy_variables((encoder, decoder), (networks.encoder, networks.decoder))
+        networks.flat.assign(_flattened(networks.small))
+        return networks
 
-    def finish(self, encoder: snt.Module, decoder: snt.Module) -> None:
-        copy_variables((self.encoder, self.decoder), (encoder, decoder))
-
-    def _step(self, prior, x, seed, beta, learning_rate) -> tuple[tf.Tensor, tf.Tensor]:
+    def _step(self, networks, prior, x, seed, beta, learning_rate) -> tuple[tf.Tensor, tf.Tensor]:
         """Takes one step on the batch x, unless its loss is not finite.
 
         Returns whether it is, and its terms (see `loss_table`) averaged over the batch.
@@ -293,10 +343,10 @@ class _CompiledSteps:
         num_pixels = x.shape[1:].num_elements()
         with tf.GradientTape() as tape:
             # Encode & decode to create the output distribution.
-            q = self.encoder(x)
+            q = networks.encoder(x)
             if self.num_samples == 1:
                 z = q.sample(seed=seed)
-                p = self.decoder(z)
+                p = networks.decoder(z)
                 # loss = -ELBO = KL(q(z|x) || p(z)) - log p(x|z), averaged as in the post
                 terms = [tf.reduce_mean(rate(q, prior)), tf.reduce_mean(distortion(p, x))]
                 loss, _, _ = original_loss(
@@ -304,7 +354,7 @@ class _CompiledSteps:
                 )
             else:
                 z = q.sample(self.num_samples, seed=seed)  # [k, B, L]
-                p = self.decoder(tf.reshape(z, [-1, z.shape[-1]]))
+                p = networks.decoder(tf.reshape(z, [-1, z.shape[-1]]))
                 distortions = distortion(p, tf.tile(x, [self.num_samples, 1, 1, 1]))
                 distortions = tf.reshape(distortions, z.shape[:2])
                 bound = importance_weighted_bound(log_weight(q, prior, distortions, z))
@@ -314,20 +364,17 @@ class _CompiledSteps:
         finite = tf.math.is_finite(loss)
         # Zeros instead of a branch, which XLA could not fuse with what is around it.
         unused = tf.UnconnectedGradients.ZERO  # for a weight that the loss does not depend on
-        large, small = tape.gradient(loss, (self.large, self.small), unconnected_gradients=unused)
-        gradients = [
-            tf.where(finite, gradient, tf.zeros_like(gradient))
-            for gradient in (*large, _flattened(small))
-        ]
-        self.optimizer.learning_rate = tf.where(finite, learning_rate, 0.0)
-        self.optimizer.apply(gradients, self.weights)
-        sizes = [w.shape.num_elements() for w in self.small]
-        for weight, value in zip(self.small, tf.split(self.flat, sizes), strict=True):
-            weight.assign(tf.reshape(value, weight.shape))
+        gradients = tape.gradient(
+            loss, (networks.large, networks.small), unconnected_gradients=unused
+        )
+        networks.optimizer.learning_rate = tf.where(finite, learning_rate, 0.0)
+        networks.update(
+            *tf.nest.map_structure(lambda g: tf.where(finite, g, tf.zeros_like(g)), gradients)
+        )
         return finite, tf.stack(terms)
 
     def _steps(
-        self, prior, x, first, count, seed, beta, learning_rate
+        self, variables, prior, x, first, count, seed, beta, learning_rate
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Takes `count` steps on the batches x [S, B, H, W, C], fewer if a loss is not finite.
 
@@ -335,8 +382,11 @@ class _CompiledSteps:
         [S, 2 or 3] in nats per image.
         """
 
+        networks = self.with_given(variables)
+
         def body(i, finite, terms):
-            finite, term = self._step(prior, x[i], tf.stack([seed, first + i]), beta, learning_rate)
+            step_seed = tf.stack([seed, first + i])
+            finite, term = self._step(networks, prior, x[i], step_seed, beta, learning_rate)
             return i + 1, finite, terms.write(i, term)
 
         terms = tf.TensorArray(tf.float32, size=STEPS_PER_CALL, element_shape=[self.num_terms])
@@ -353,53 +403,42 @@ def compiled(
     prior: Any,
     images: tf.TensorSpec,
     *options: Hashable,
-) -> contextlib.AbstractContextManager:
-    """Lends a program for these networks and images, one that was compiled before if it fits.
+) -> Program:
+    """Returns a program for these networks and images, one that was compiled before if it fits.
 
-    Models of the package's classes lend a program their weights, so that one serves all of
-    their architecture. Others have a program of their own.
+    Models of the package's classes share one if they are of one architecture. Others have a
+    program of their own.
 
     Args:
-        make: compiles, called as `make(encoder, decoder, prior, images, *options)`.
+        make: compiles, called as `make(encoder, decoder, prior, images, *options, shared)`.
         images: what the program takes, [..., H, W, C].
     """
     ours = (type(encoder), type(decoder), type(prior)) == (Encoder, Decoder, tfd.Normal)
     if not ours or prior.loc.shape != prior.scale.shape:  # tfd.Normal(tf.zeros(L), 1.0), say
-        return contextlib.nullcontext(make(encoder, decoder, prior, images, *options))
-    return _lent(make, encoder, decoder, prior, images, *options)
-
-
-@contextlib.contextmanager
-def _lent(
-    make: Callable, encoder, decoder, prior, images: tf.TensorSpec, *options: Hashable
-) -> Iterator:
-    """Lends a program that no other thread runs now."""
-    idle = _idle_programs(make, encoder.architecture, decoder.architecture, images, *options)
-    with _LENDING:
-        program = idle.pop() if idle else None
-    if program is None:
-        # Copies, since new networks would draw weights from the generator that the caller draws from.
-        networks = copy.deepcopy((encoder, decoder))
+        return make(encoder, decoder, prior, images, *options, False)
+    kept = _kept_programs(make, encoder.architecture, decoder.architecture, images, *options)
+    if not kept:
         with _COMPILATION:
-            gc.collect()  # compiling takes 90 MB more for a moment: let it have what is free
-            _memory.release()
-            program = make(*networks, prior, images, *options)
-    try:
-        yield program
-    finally:
-        idle.append(program)
-        _memory.release()
+            if not kept:  # still, after others have compiled
+                gc.collect()  # compiling takes 90 MB more for a moment: let it have what is free
+                _memory.release()
+                # Copies, since new networks would draw weights from the generator that the caller
+                # draws from.
+                networks = copy.deepcopy((encoder, decoder))
+                kept.append(make(*networks, prior, images, *options, True))
+                _memory.release()
+    return kept[0]
 
 
-@functools.lru_cache(maxsize=16)
-def _idle_programs(*key: Hashable) -> list:
-    """Keeps the programs of one kind between their uses."""
+@functools.lru_cache(maxsize=6)
+def _kept_programs(*key: Hashable) -> list[Program]:
+    """Keeps the program of one kind, once it is compiled."""
     return []
 
 
 def forget_programs() -> None:
     """Frees what can be freed of the compiled programs: half of the 20 MB that each takes."""
-    _idle_programs.cache_clear()
+    _kept_programs.cache_clear()
     gc.collect()
     _memory.release()
 
