@@ -106,7 +106,7 @@ address: ## make badges and setup cells point to your fork: make address REPO=me
 	@$(PYTHON) notebooks/address.py "$(REPO)"
 
 refresh: $(SET_UP) ## execute every notebook and store its outputs in place
-	VAE_STRICT=1 $(BIN)/python notebooks/run.py --in-place --memory 1.45
+	VAE_STRICT=1 $(BIN)/python notebooks/run.py --in-place --memory 1.4
 
 published: $(SET_UP) ## train over 50 seeds and write the table beside the published run
 	$(BIN)/python tests/published_run.py > build/PUBLISHED_RUN.md

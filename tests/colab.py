@@ -88,7 +88,7 @@ def main() -> None:
         for notebook in sorted(folder.glob("notebooks/[0-9]*.ipynb")):
             before = restore()
             command = [folder / "notebooks" / "run.py", "--to", ROOT / "build" / "colab-notebooks"]
-            command += ["--memory", "1.45", *sys.argv[1:], notebook]
+            command += ["--memory", "1.4", *sys.argv[1:], notebook]
             subprocess.run([sys.executable, *command], check=True, env=environment)
             after = versions()
             moved = {name for name in before if after.get(name) != before[name]}

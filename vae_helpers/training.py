@@ -437,7 +437,7 @@ def _kept_programs(*key: Hashable) -> list[Program]:
 
 
 def forget_programs() -> None:
-    """Frees what can be freed of the compiled programs: half of the 20 MB that each takes."""
+    """Frees what can be freed of the compiled programs: some 10 of the 25 MB that each takes."""
     _kept_programs.cache_clear()
     gc.collect()
     _memory.release()
