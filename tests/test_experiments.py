@@ -21,12 +21,6 @@ from vae_helpers.training import NonFiniteLossError, train
 SMALL = {"hidden_sizes": [16], "latent_size": 2, "training_steps": 30}
 
 
-@pytest.fixture(autouse=True)
-def kept_programs(monkeypatch):
-    """Each sweep frees the compiled programs; here all compile the same."""
-    monkeypatch.setattr(experiments, "forget_programs", lambda: None)
-
-
 def test_each_configuration_is_a_row_with_its_held_out_numbers(images, make_model):
     kept, held_out = images[:2000], images[2000:3000]
     configurations = [SMALL | {"seed": seed, "beta": 0.02} for seed in (0, 1)]

@@ -31,7 +31,7 @@ import pytest
 from vae_helpers import data, experiments, training
 from vae_helpers.data import load_images
 from vae_helpers.experiments import sweep
-from vae_helpers.training import forget_programs, train
+from vae_helpers.training import train
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "notebooks"))
@@ -218,7 +218,6 @@ def stub(monkeypatch, images):
         return {"elbo": -100.0 - configuration["seed"], "active_units": 2}
 
     monkeypatch.setattr(experiments, "_run", row)
-    monkeypatch.setattr(experiments, "forget_programs", lambda: None)
     return functools.partial(sweep, images=images[:10], test_images=images[:10], progress=False)
 
 
@@ -467,7 +466,7 @@ def test_an_interrupt_while_a_model_compiles_leaves_others_as_they_were(
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    forget_programs()
+    training._kept_programs.cache_clear()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(training._CompiledSteps, "_steps", interrupted)
         train(*make_model(), images, training_steps=3)

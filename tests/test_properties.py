@@ -468,7 +468,7 @@ CALLS = {
     "log_likelihood": lambda model, x: log_likelihood(*model, x, num_samples=3, progress=False),
     "mutual_information": lambda model, x: mutual_information(model[0], model[2], x),
     "active_units": lambda model, x: active_units(model[0], x),
-    "forget_programs": lambda model, x: training.forget_programs(),
+    "forget": lambda model, x: training._kept_programs.cache_clear(),
     "another": lambda model, x: train(*tiny_model(), x, **TINY, training_steps=2, seed=1),
     "bad": lambda model, x: named(lambda: train(*model, x[0], **TINY), "images"),
 }

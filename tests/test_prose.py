@@ -15,7 +15,7 @@ README = {
     "less than 1.4 GB": ("Makefile", r"^refresh:.*\n.* --memory 1\.4$"),
     "below 1.4 GB": ("Makefile", r"^refresh:.*\n.* --memory 1\.4$"),
     "3 GB in all": ("notebooks/08_scaling_out.ipynb", "take 3 GB of memory, more than Binder"),
-    "some 15 MB each": ("vae_helpers/training.py", "10 of the 25 MB that each takes"),
+    "some 15 MB each": ("vae_helpers/training.py", "gives back some 10 of its 25 MB"),
     "a table over 50 seeds": ("tests/PUBLISHED_RUN.md", "^# The published run among 50 of ours$"),
     "tries 62 sets": ("Makefile", "^test-reruns:.* 62 sets"),  # test_reruns.py counts them
     "Apache License 2.0": ("pyproject.toml", '^license = "Apache-2.0"$'),

@@ -425,7 +425,7 @@ def test_the_random_generator_of_the_caller_stays_where_it_is(images, make_model
     model = make_model(latent_size=2, hidden_sizes=[7])
     initialize(*model[:2], images, seed=0)
     drawn = []
-    training.forget_programs()
+    training._kept_programs.cache_clear()
     for _ in range(2):  # compiled, then from the cache
         tf.random.set_seed(7)  # another than that of the training
         train(*model, images[:64], training_steps=1, progress=False)

@@ -24,7 +24,7 @@ import tensorflow as tf
 from vae_helpers.data import check_images
 from vae_helpers.evaluation import active_units, evaluate
 from vae_helpers.models import Decoder, Encoder, standard_normal, tfd
-from vae_helpers.training import forget_programs, held_interrupts, progress_bar, train
+from vae_helpers.training import held_interrupts, progress_bar, train
 
 Measure = Callable[[snt.Module, snt.Module, tfd.Distribution], Mapping[str, Any]]
 
@@ -101,12 +101,10 @@ def sweep(
     finished = _File(file, images, test_images) if file is not None else None
     rows = {i: finished.rows[key] for i, key in enumerate(keys) if key in finished.rows}
 
-    forget_programs()
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(progress_bar(len(configurations), progress))
         if rows:
             bar.update(len(rows))
-        stack.callback(forget_programs)
         if executor is None:
             executor = stack.enter_context(ThreadPoolExecutor(min(2, os.cpu_count() or 1)))
             data = images, test_images
