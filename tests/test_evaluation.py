@@ -110,16 +110,28 @@ def test_two_evaluations_take_turns_with_the_options():
     assert tf.config.optimizer.get_experimental_options() == before
 
 
-def test_a_subclass_is_not_lent_the_program_of_its_base(images, make_model):
+def test_a_subclass_does_not_share_the_program_of_its_base(images, make_model):
     class Doubled(Decoder):
         def __call__(self, z):
             return super().__call__(2 * z)
 
     encoder, decoder, prior = make_model()
     few, doubled = images[:9], Doubled([16], [28, 28, 1])
-    evaluate(encoder, decoder, prior, few)  # its program lies idle now
+    evaluate(encoder, decoder, prior, few)
     check_model(encoder, doubled, prior, few[:1])
     copy_variables((decoder,), (doubled,))
     z = encoder(few).sample(seed=[0, 0])
     table = evaluate(encoder, doubled, prior, few)
     np.testing.assert_allclose(table["distortion"], distortion(doubled(z), few), rtol=1e-5)
+
+
+def test_two_likelihoods_do_not_share_a_program(images, make_model):
+    encoder, decoder, prior = make_model()
+    few, continuous = (
+        images[:9],
+        Decoder(decoder.architecture[0], [28, 28, 1], likelihood=tfd.ContinuousBernoulli),
+    )
+    evaluate(encoder, decoder, prior, few)
+    table = evaluate(encoder, continuous, prior, few)
+    z = encoder(few).sample(seed=[0, 0])
+    np.testing.assert_allclose(table["distortion"], distortion(continuous(z), few), rtol=1e-4)

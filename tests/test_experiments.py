@@ -35,6 +35,22 @@ def test_each_configuration_is_a_row_with_its_held_out_numbers(images, make_mode
     assert set(table["active_units"]) <= {0, 1, 2}
 
 
+def test_models_of_one_program_are_trained_one_after_the_other(images, monkeypatch):
+    trained = []
+
+    def run(configuration, *_):
+        trained.append((configuration["latent_size"], configuration["seed"]))
+        return {"elbo": -float(configuration["seed"])}
+
+    monkeypatch.setattr(experiments, "_run", run)
+    configurations = [SMALL | {"latent_size": n, "seed": s} for s in (0, 1) for n in (2, 1, 3)]
+    with ThreadPoolExecutor(1) as executor:
+        table = sweep(configurations, images[:2], images[:2], executor=executor)
+    assert trained == [(2, 0), (2, 1), (1, 0), (1, 1), (3, 0), (3, 1)]
+    assert table["latent_size"].tolist() == [2, 1, 3] * 2
+    assert table["elbo"].tolist() == [0, 0, 0, -1, -1, -1]
+
+
 def test_active_units_are_those_of_the_held_out_images(images):
     configurations = [SMALL | {"beta": 1e-4, "training_steps": 200}]
     one_image = np.repeat(images[:1], 9, axis=0)  # which no latent tells apart

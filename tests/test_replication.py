@@ -32,8 +32,11 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 import sonnet as snt
 from vae_helpers.data import load_images
 from vae_helpers.models import Decoder, Encoder, standard_normal
+from vae_helpers.evaluation import evaluate
 from vae_helpers.replication import train_replicated
+from vae_helpers.training import check_model, copy_variables, train
 
+ONE_STEP = {"training_steps": 1, "progress": False}
 images, _ = load_images("mnist", "test")
 devices = [device.name for device in tf.config.list_logical_devices("CPU")]
 for number in (1, 2):
@@ -43,6 +46,14 @@ for number in (1, 2):
     replicator = snt.distribute.Replicator(devices[:number])
     losses = train_replicated(replicator, *model, images, training_steps=64, progress=False)
     losses.assign(devices=replicator.num_replicas_in_sync).to_csv(sys.stdout, index=False)
+
+# And what comes after it, for weights that lie on two devices.
+few, plain = images[:64], (Encoder([16], 3, scale_fn=tf.nn.softplus), Decoder([16], [28, 28, 1]))
+check_model(*plain, model[2], few[:1])
+copy_variables(model[:2], plain)
+for scored in (lambda *m: evaluate(*m, few).mean(), lambda *m: train(*m, few, **ONE_STEP).mean()) * 2:
+    one, two = scored(*plain, model[2]), scored(*model)
+    assert (abs(one - two) <= 1e-5 * abs(one)).all(), (one, two)
 """
 
 

@@ -4,6 +4,7 @@ import gc
 import itertools
 import signal
 import threading
+import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,7 +19,7 @@ from nbclient import NotebookClient
 from vae_helpers import training
 from vae_helpers.data import load_images, to_float
 from vae_helpers.evaluation import evaluate, log_likelihood
-from vae_helpers.models import standard_normal
+from vae_helpers.models import Encoder, standard_normal
 from vae_helpers.objective import (
     averaged_beta,
     distortion,
@@ -147,6 +148,48 @@ def test_numbers_do_not_recompile_and_models_of_a_size_share_a_program(
     assert len(compilations) == 1
     train(*make_model(), images, batch_size=7, training_steps=1)
     assert len(compilations) == 2
+    train(*make_model(), images, training_steps=1, num_samples=2, beta=averaged_beta(1.0, 784, 3))
+    assert len(compilations) == 3
+
+
+def test_threads_wait_for_one_program_and_the_last_six_are_kept(make_model, images):
+    encoder, decoder, prior = make_model()
+    initialize(encoder, decoder, images, seed=0)
+    made = []
+
+    def make(encoder, decoder, prior, spec, shared):
+        made.append(spec.shape[0])
+        time.sleep(0.05)
+        return object()
+
+    def program(size):
+        spec = tf.TensorSpec([size, 28, 28, 1])
+        return training.compiled(make, encoder, decoder, prior, spec)
+
+    with ThreadPoolExecutor(3) as threads:
+        same = set(threads.map(program, [1] * 6))
+    assert len(same) == 1 and made == [1]
+    for size in (2, 3, 4, 5, 6, 7, 6, 5, 4, 3, 2, 1):
+        program(size)
+    assert made == [1, 2, 3, 4, 5, 6, 7, 1]
+
+
+@pytest.mark.slow
+def test_a_model_that_cannot_be_copied_is_trained_by_itself(images, make_model):
+    class Locked(Encoder):
+        def __init__(self):
+            super().__init__([16], 3)
+            self.lock = threading.Lock()
+
+    _, decoder, prior = make_model(latent_size=3, hidden_sizes=[16])
+    locked, ours = (Locked(), decoder), make_model(latent_size=3, hidden_sizes=[16])
+    losses = [train(*m[:2], prior, images, training_steps=70, seed=2) for m in (locked, ours)]
+    assert losses[0].equals(losses[1])
+    for a, b in zip(locked, ours[:2], strict=True):
+        np.testing.assert_array_equal(
+            np.concatenate([v.numpy().ravel() for v in a.variables]),
+            np.concatenate([v.numpy().ravel() for v in b.variables]),
+        )
 
 
 @pytest.mark.slow
@@ -171,6 +214,7 @@ def test_a_weight_that_the_loss_does_not_use_stays(images, make_model):
         def __init__(self):
             super().__init__()
             self.idle, self.encoder = tf.Variable([3.0]), make_model()[0]
+            self.calls = tf.Variable(0, trainable=False)
 
         def __call__(self, x):
             return self.encoder(x)
@@ -198,6 +242,7 @@ def test_networks_of_another_make_are_trained_too(images, make_model):
 
 
 def test_nothing_is_kept_alive(images, make_model):
+    training._kept_programs.cache_clear()  # or that of another test would serve
     few = images[:100].copy()
     model = make_model()
     train(*model, few, training_steps=2)

@@ -68,7 +68,7 @@ def evaluate(
     spec = tf.TensorSpec([None, size, *images.shape[1:]], images.dtype)
     terms = []
     program = compiled(_Terms, encoder, decoder, prior, spec)
-    weights = _values(program, Networks(encoder, decoder))
+    variables = program.given(Networks(encoder, decoder))
     for start in range(0, num, 2 * size):  # two blocks side by side; more would take memory
         x = images[start : start + 2 * size]
         filled = np.concatenate([x, images[: -len(x) % size]])  # all blocks of one size
@@ -76,7 +76,7 @@ def evaluate(
         starts = start + size * np.arange(len(blocks), dtype=np.int32)
         arguments = map(tf.constant, (blocks, starts, num_samples, seed))
         with _unfused():
-            terms.extend(program.run(weights, prior, *arguments).numpy())
+            terms.extend(program.run(variables, prior, *arguments).numpy())
     terms = _finite(np.concatenate(terms)[:num])
     table = pd.DataFrame(terms, columns=["rate", "distortion"], dtype=np.float64)
     return table.assign(elbo=-table["distortion"] - table["rate"])
@@ -94,11 +94,6 @@ def _unfused() -> Iterator[None]:
             tf.config.optimizer.set_experimental_options({"remapping": before})
 
 
-def _values(program: Program, networks: Networks) -> list[tf.Tensor]:
-    """Returns what the program is given of networks that it only reads, e.g. replicated ones."""
-    return [tf.convert_to_tensor(variable) for variable in program.given(networks)]
-
-
 class _Terms(Program):
     """The rate and the distortion of images, in one graph."""
 
@@ -106,11 +101,11 @@ class _Terms(Program):
         super().__init__(Networks(encoder, decoder), shared)
         integer, integers = tf.TensorSpec([], tf.int32), tf.TensorSpec([None], tf.int32)
         self.run = tf.function(self._of_blocks, autograph=False).get_concrete_function(
-            _values(self, self.networks), prior, blocks, integers, integer, integer
+            self.given(self.networks), prior, blocks, integers, integer, integer
         )
 
-    def _of_blocks(self, weights, prior, blocks, starts, num_samples, seed) -> tf.Tensor:
-        networks = self.with_given(weights)
+    def _of_blocks(self, variables, prior, blocks, starts, num_samples, seed) -> tf.Tensor:
+        networks = self.with_given(variables)
 
         def of_block(block) -> tf.Tensor:
             x, start = block
@@ -180,14 +175,14 @@ def log_likelihood(
     size = min(len(images), _IMAGES_PER_BLOCK)
     block = tf.TensorSpec([size, *images.shape[1:]], images.dtype)
     program = compiled(_CompiledWeights, encoder, decoder, prior, block)
-    weights = _values(program, Networks(encoder, decoder))
+    variables = program.given(Networks(encoder, decoder))
     bounds = []
     with progress_bar(len(images), progress) as bar:
         for start in range(0, len(images), size):
             x = images[start : start + size]
             filled = np.concatenate([x, images[: size - len(x)]])  # one shape, one program
             numbers = tf.constant(num_samples), tf.constant([seed, start])
-            sums = program.run(weights, prior, tf.constant(filled), *numbers)
+            sums = program.run(variables, prior, tf.constant(filled), *numbers)
             largest, scaled = (t.numpy().astype(np.float64) for t in sums)
             with np.errstate(divide="ignore"):
                 bound = largest + np.log(scaled) - np.log(num_samples)
@@ -202,17 +197,17 @@ class _CompiledWeights(Program):
     def __init__(self, encoder, decoder, prior, block: tf.TensorSpec, shared: bool):
         super().__init__(Networks(encoder, decoder), shared)
         integer, pair = tf.TensorSpec([], tf.int32), tf.TensorSpec([2], tf.int32)
-        weights = _values(self, self.networks)
+        variables = self.given(self.networks)
         self.run = tf.function(self._sum, jit_compile=True, autograph=False).get_concrete_function(
-            weights, prior, block, integer, pair
+            variables, prior, block, integer, pair
         )
         # No draws: TensorFlow compiles at the first call.
         x = tf.zeros(block.shape, block.dtype)
-        self.run(weights, prior, x, tf.constant(0), tf.constant([0, 0]))
+        self.run(variables, prior, x, tf.constant(0), tf.constant([0, 0]))
 
-    def _sum(self, weights, prior, x, num_samples, seed) -> tuple[tf.Tensor, tf.Tensor]:
+    def _sum(self, variables, prior, x, num_samples, seed) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the largest log weight [N], and the sum of the weights over the largest [N]."""
-        networks = self.with_given(weights)
+        networks = self.with_given(variables)
         q = networks.encoder(x)
 
         def body(i, largest, scaled):

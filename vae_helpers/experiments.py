@@ -32,6 +32,7 @@ _SIZES = {"hidden_sizes", "latent_size"}
 _LINK = {"scale_fn"}
 _TRAINING = {"batch_size", "beta", "learning_rate", "training_steps", "seed"}
 _COLUMNS = sorted(_SIZES | _LINK | _TRAINING)
+_COMPILED = sorted(_SIZES | _LINK | {"batch_size"})  # what programs differ in
 _PROCESS = os.getpid()  # which imported this; a fork of it has another
 
 
@@ -50,7 +51,7 @@ def sweep(
     Without an executor two threads work side by side, for one training cannot keep two
     cores busy. The numbers are those of `train` alone, whatever runs it. Configurations
     of one architecture and batch size share a compiled program in each process (see
-    `training.train`): list them next to each other, for only the last few are kept.
+    `training.train`), and are trained one after the other.
 
     An executor of processes gets the images once a worker: Dask's through its scheduler,
     any other through a temporary file, so its processes must be on this machine. `measure`
@@ -126,9 +127,9 @@ def sweep(
                 finished.add(keys[i], row)
 
         try:
-            for i, configuration in enumerate(configurations):
+            for i in _by_program(configurations):
                 if i not in rows:
-                    futures[executor.submit(_run, configuration, *data, measure)] = i
+                    futures[executor.submit(_run, configurations[i], *data, measure)] = i
             for future in as_completed(futures):
                 with held_interrupts() as interrupts:  # or the row would miss in the file
                     collect(future)
@@ -146,6 +147,13 @@ def sweep(
             for future in futures:
                 future.cancel()
     return _table(configurations, rows)
+
+
+def _by_program(configurations: list[dict]) -> list[int]:
+    """Orders configurations so that those of one program follow the first of them."""
+    programs = [str([c.get(name) for name in _COMPILED]) for c in configurations]
+    first = {program: i for i, program in reversed([*enumerate(programs)])}
+    return sorted(range(len(configurations)), key=lambda i: first[programs[i]])
 
 
 @contextlib.contextmanager

@@ -41,7 +41,7 @@ _IMAGES_FOR_ACTIVITY = 1000
 _LARGE = 4096  # elements; copying so many costs more than operations of their own
 
 _INITIALIZATION = threading.Lock()  # all threads draw weights from one generator
-_COMPILATION = threading.Lock()  # one at a time: each takes 100 MB while it lasts
+_COMPILATION = threading.Lock()  # one at a time: each takes 90 MB while it lasts
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -85,7 +85,7 @@ def train(
     The steps run in an XLA program, compiled once for each architecture, batch
     size, image type and `num_samples`, in some 2 s; another model of the same
     sizes, another β, learning rate, seed or number of steps reuses it, in another
-    thread at the same time, too.
+    thread at the same time, too. The last six programs are kept.
 
     Args:
         encoder: maps images [B, H, W, C] to q(z|x), batch shape [B, L].
@@ -150,8 +150,8 @@ def train(
         ThreadPoolExecutor(1) as loader,
         progress_bar(training_steps, progress) as bar,
     ):
-        networks = steps.start(encoder, decoder)
-        variables = steps.given(networks)
+        networks = steps.start(Networks(encoder, decoder))
+        variables = networks.variables if steps.shared else ()
         terms = [np.empty([0, steps.num_terms], np.float32)]
         try:
             following = loader.submit(next, calls, None)
@@ -243,7 +243,7 @@ def batch_indices(num_images: int, batch_size: int, seed: int) -> Iterator[np.nd
 
 
 class Networks(tf.Module):
-    """An encoder and a decoder."""
+    """An encoder and a decoder, with `.variables` of both: each once, and always in one order."""
 
     def __init__(self, encoder: Any, decoder: Any):
         super().__init__()
@@ -251,29 +251,33 @@ class Networks(tf.Module):
 
 
 class Program:
-    """A compiled function of networks, which one architecture shares or one pair has to itself.
-
-    What is compiled for an architecture is given the variables of the networks at each call, so
-    that threads can run it side by side.
+    """A compiled function of networks.
 
     Args:
         networks: what it is compiled with.
-        shared: whether others are to have it, too.
+        shared: whether it takes the variables of networks as an argument, so that all of one
+            architecture can use it, side by side, too. Else those of `networks` are built in.
     """
 
     def __init__(self, networks: Networks, shared: bool):
         self.networks, self.shared = networks, shared
 
     def given(self, networks: Networks) -> Sequence[tf.Variable]:
-        """Returns what the function is given of these networks."""
-        return networks.variables if self.shared else ()
+        """Returns the variables that the function takes of these networks."""
+        return copied(networks).variables if self.shared else ()
 
-    def with_given(self, variables: Sequence[tf.Variable | tf.Tensor]) -> Networks:
-        """Returns networks that are made of what the function was given."""
+    def with_given(self, variables: Sequence[tf.Variable]) -> Networks:
+        """Returns networks that are made of the variables that the function was given."""
         if not self.shared:
             return self.networks
         own = map(id, self.networks.variables)
         return copy.deepcopy(self.networks, dict(zip(own, variables, strict=True)))
+
+
+def copied(networks: Networks) -> Networks:
+    """Copies networks; replicated weights become plain ones, which a function can be given."""
+    plain = {id(v): tf.Variable(v, trainable=v.trainable) for v in networks.variables}
+    return copy.deepcopy(networks, plain)
 
 
 class _Trained(Networks):
@@ -288,15 +292,20 @@ class _Trained(Networks):
         self.flat = tf.Variable(_flattened(self.small))
         self.optimizer = snt.optimizers.Adam()
         # Sonnet creates the moments at the first use, which must not be inside the program.
-        self.update([tf.zeros_like(w) for w in self.large], [tf.zeros_like(w) for w in self.small])
-        for variable in self.optimizer.variables:
-            variable.assign(tf.zeros_like(variable))
+        self.apply([tf.zeros_like(weight) for weight in (*self.large, self.flat)])
+        self.optimizer.step.assign(0)
 
-    def update(self, large: Sequence[tf.Tensor], small: Sequence[tf.Tensor]) -> None:
-        """Applies the gradients of the weights."""
-        self.optimizer.apply([*large, _flattened(small)], [*self.large, self.flat])
-        sizes = [w.shape.num_elements() for w in self.small]
-        for weight, value in zip(self.small, tf.split(self.flat, sizes), strict=True):
+    def gradients(self, tape: tf.GradientTape, loss: tf.Tensor) -> list[tf.Tensor]:
+        """Computes what `apply` takes."""
+        unused = tf.UnconnectedGradients.ZERO  # for a weight that the loss does not depend on
+        large, small = tape.gradient(loss, (self.large, self.small), unconnected_gradients=unused)
+        return [*large, _flattened(small)]
+
+    def apply(self, gradients: Sequence[tf.Tensor]) -> None:
+        """Takes a step."""
+        self.optimizer.apply(gradients, [*self.large, self.flat])
+        sizes = [0, *(w.shape.num_elements() for w in self.small)]  # not none, for tf.split
+        for weight, value in zip(self.small, tf.split(self.flat, sizes)[1:], strict=True):
             weight.assign(tf.reshape(value, weight.shape))
 
 
@@ -317,7 +326,7 @@ class _CompiledSteps(Program):
         # Rate, distortion and, with several samples, the bound with the sign changed.
         self.num_terms = 2 if num_samples == 1 else 3
         integer, real = tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.float32)
-        given = self.given(self.networks)
+        given = self.networks.variables if shared else ()
         # AutoGraph is not needed, and warns of lambdas that it cannot read.
         self.run = tf.function(
             self._steps, jit_compile=True, autograph=False
@@ -326,14 +335,12 @@ class _CompiledSteps(Program):
         x = tf.zeros(batches.shape, batches.dtype)
         self.run(given, prior, x, *map(tf.constant, (0, 0, 0, 0.0, 0.0)))
 
-    def start(self, encoder: snt.Module, decoder: snt.Module) -> _Trained:
-        """Returns networks to train that begin with the weights of these."""
+    def start(self, networks: Networks) -> _Trained:
+        """Returns networks to train, which have the weights of these."""
         if not self.shared:
             return self.networks
-        networks = copy.deepcopy(self.networks)
-        copy_variables((encoder, decoder), (networks.encoder, networks.decoder))
-        networks.flat.assign(_flattened(networks.small))
-        return networks
+        plain = copied(networks)
+        return _Trained(plain.encoder, plain.decoder)
 
     def _step(self, networks, prior, x, seed, beta, learning_rate) -> tuple[tf.Tensor, tf.Tensor]:
         """Takes one step on the batch x, unless its loss is not finite.
@@ -363,14 +370,9 @@ class _CompiledSteps(Program):
                 loss = terms[-1] / num_pixels
         finite = tf.math.is_finite(loss)
         # Zeros instead of a branch, which XLA could not fuse with what is around it.
-        unused = tf.UnconnectedGradients.ZERO  # for a weight that the loss does not depend on
-        gradients = tape.gradient(
-            loss, (networks.large, networks.small), unconnected_gradients=unused
-        )
+        gradients = networks.gradients(tape, loss)
         networks.optimizer.learning_rate = tf.where(finite, learning_rate, 0.0)
-        networks.update(
-            *tf.nest.map_structure(lambda g: tf.where(finite, g, tf.zeros_like(g)), gradients)
-        )
+        networks.apply([tf.where(finite, g, tf.zeros_like(g)) for g in gradients])
         return finite, tf.stack(terms)
 
     def _steps(
@@ -410,23 +412,26 @@ def compiled(
     program of their own.
 
     Args:
+        encoder, decoder: with their weights.
         make: compiles, called as `make(encoder, decoder, prior, images, *options, shared)`.
         images: what the program takes, [..., H, W, C].
     """
     ours = (type(encoder), type(decoder), type(prior)) == (Encoder, Decoder, tfd.Normal)
     if not ours or prior.loc.shape != prior.scale.shape:  # tfd.Normal(tf.zeros(L), 1.0), say
         return make(encoder, decoder, prior, images, *options, False)
-    kept = _kept_programs(make, encoder.architecture, decoder.architecture, images, *options)
+    key = make, encoder.architecture, decoder.architecture, images, *options
+    kept = _kept_programs(*key)
     if not kept:
         with _COMPILATION:
+            kept = _kept_programs(*key)
             if not kept:  # still, after others have compiled
-                # Compiling takes 90 MB more for a moment. Let it have those of a program let go.
+                # What a program that was let go leaves, before compiling takes 90 MB for a moment.
                 gc.collect()
                 _memory.release()
                 # Copies, since new networks would draw weights from the generator that the caller
                 # draws from.
-                networks = copy.deepcopy((encoder, decoder))
-                kept.append(make(*networks, prior, images, *options, True))
+                own = copied(Networks(encoder, decoder))
+                kept.append(make(own.encoder, own.decoder, prior, images, *options, True))
                 _memory.release()
     return kept[0]
 
