@@ -38,6 +38,7 @@ tfd = tfp.distributions
 STEPS_PER_CALL = 64
 ACTIVE_VARIANCE = 0.01  # of a latent's posterior mean over images (Burda et al. 2016, section 5.2)
 _IMAGES_FOR_ACTIVITY = 1000
+_KEPT = 6  # programs
 _LARGE = 4096  # elements; copying so many costs more than operations of their own
 
 _INITIALIZATION = threading.Lock()  # all threads draw weights from one generator
@@ -151,7 +152,7 @@ def train(
         progress_bar(training_steps, progress) as bar,
     ):
         networks = steps.start(Networks(encoder, decoder))
-        variables = networks.variables if steps.shared else ()
+        variables = steps.given(networks)
         terms = [np.empty([0, steps.num_terms], np.float32)]
         try:
             following = loader.submit(next, calls, None)
@@ -263,8 +264,12 @@ class Program:
         self.networks, self.shared = networks, shared
 
     def given(self, networks: Networks) -> Sequence[tf.Variable]:
-        """Returns the variables that the function takes of these networks."""
-        return copied(networks).variables if self.shared else ()
+        """Returns the variables that the function takes of these networks, or copies of them."""
+        if not self.shared:
+            return ()
+        # A replicated one would be built into the function: a copy is enough to read.
+        replicated = tf.distribute.DistributedValues
+        return [tf.Variable(v) if isinstance(v, replicated) else v for v in networks.variables]
 
     def with_given(self, variables: Sequence[tf.Variable]) -> Networks:
         """Returns networks that are made of the variables that the function was given."""
@@ -275,7 +280,7 @@ class Program:
 
 
 def copied(networks: Networks) -> Networks:
-    """Copies networks; replicated weights become plain ones, which a function can be given."""
+    """Copies networks; of replicated weights it makes plain ones."""
     plain = {id(v): tf.Variable(v, trainable=v.trainable) for v in networks.variables}
     return copy.deepcopy(networks, plain)
 
@@ -326,7 +331,7 @@ class _CompiledSteps(Program):
         # Rate, distortion and, with several samples, the bound with the sign changed.
         self.num_terms = 2 if num_samples == 1 else 3
         integer, real = tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.float32)
-        given = self.networks.variables if shared else ()
+        given = self.given(self.networks)
         # AutoGraph is not needed, and warns of lambdas that it cannot read.
         self.run = tf.function(
             self._steps, jit_compile=True, autograph=False
@@ -425,9 +430,9 @@ def compiled(
         with _COMPILATION:
             kept = _kept_programs(*key)
             if not kept:  # still, after others have compiled
-                # What a program that was let go leaves, before compiling takes 90 MB for a moment.
-                gc.collect()
-                _memory.release()
+                if _kept_programs.cache_info().currsize == _KEPT:
+                    gc.collect()  # frees what was let go, in 0.2 s
+                _memory.release()  # compiling takes 90 MB for a moment
                 # Copies, since new networks would draw weights from the generator that the caller
                 # draws from.
                 own = copied(Networks(encoder, decoder))
@@ -436,7 +441,7 @@ def compiled(
     return kept[0]
 
 
-@functools.lru_cache(maxsize=6)
+@functools.lru_cache(maxsize=_KEPT)
 def _kept_programs(*key: Hashable) -> list[Program]:
     """Keeps the program of one kind, once it is compiled.
 
