@@ -125,13 +125,13 @@ def test_a_subclass_does_not_share_the_program_of_its_base(images, make_model):
     np.testing.assert_allclose(table["distortion"], distortion(doubled(z), few), rtol=1e-5)
 
 
-def test_two_likelihoods_do_not_share_a_program(images, make_model):
-    encoder, decoder, prior = make_model()
-    few, continuous = (
-        images[:9],
-        Decoder(decoder.architecture[0], [28, 28, 1], likelihood=tfd.ContinuousBernoulli),
-    )
-    evaluate(encoder, decoder, prior, few)
-    table = evaluate(encoder, continuous, prior, few)
-    z = encoder(few).sample(seed=[0, 0])
-    np.testing.assert_allclose(table["distortion"], distortion(continuous(z), few), rtol=1e-4)
+def test_only_models_of_one_architecture_share_a_program(images, make_model):
+    few, (encoder, decoder, prior) = images[:9], make_model()
+    another, exponential = make_model(), make_model(scale_fn=tf.exp)[0]
+    continuous = Decoder([16], [28, 28, 1], likelihood=tfd.ContinuousBernoulli)
+    models = (encoder, decoder), another[:2], (exponential, decoder), (encoder, continuous)
+    for encoder, decoder in models:
+        table = evaluate(encoder, decoder, prior, few)
+        q = encoder(few)
+        known = rate(q, prior), distortion(decoder(q.sample(seed=[0, 0])), few)
+        np.testing.assert_allclose(table[["rate", "distortion"]].T, known, rtol=1e-4)
