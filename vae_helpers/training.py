@@ -388,7 +388,6 @@ class _CompiledSteps(Program):
         Returns how many, whether the last loss was finite, and the terms of each,
         [S, 2 or 3] in nats per image.
         """
-
         networks = self.with_given(variables)
 
         def body(i, finite, terms):
