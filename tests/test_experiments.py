@@ -107,6 +107,7 @@ class Counter:
         return {"trained": self.trained}
 
 
+@pytest.mark.slow
 def test_a_sweep_resumes_from_its_file(images, tmp_path):
     file, count = tmp_path / "rows of β.csv", Counter()
     configurations = [
@@ -128,6 +129,7 @@ def test_a_sweep_resumes_from_its_file(images, tmp_path):
     assert len(file.read_text().splitlines()) == 6
 
 
+@pytest.mark.slow
 def test_a_row_in_a_file_is_of_its_images_and_version(images, tmp_path, monkeypatch):
     count = Counter()
     run = functools.partial(sweep, [SMALL], measure=count, file=tmp_path / "rows.csv")

@@ -473,6 +473,7 @@ def test_an_interrupt_while_a_model_compiles_leaves_others_as_they_were(
     assert train(*make_model(), images, training_steps=3).equals(known)
 
 
+@pytest.mark.slow
 def test_an_interrupt_at_any_line_of_a_sweep_loses_no_row(stub, tmp_path):
     known, numbers = stub(SWEPT), set()
     folders = itertools.count()

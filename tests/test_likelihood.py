@@ -333,6 +333,7 @@ def test_a_broken_checkpoint_is_named(recipe, images, tmp_path):
             recipe.load(path, model)
 
 
+@pytest.mark.slow
 def test_an_interrupted_recipe_goes_on_from_its_checkpoint(recipe, images, monkeypatch, tmp_path):
     few = images[:200]
     monkeypatch.setattr(recipe, "RESULTS", tmp_path / "results")

@@ -434,6 +434,7 @@ def some_images(kind: str, seed: int) -> np.ndarray:
     return np.full([4, *SHAPE], {"black": 0, "gray": 128, "white": 255}[kind], np.uint8)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(
     st.sampled_from(["noise", "black", "gray", "white"]),

@@ -325,6 +325,7 @@ def test_a_posterior_that_collapses_is_said(images, make_model, kind):
         train(*make_model(), given, beta=beta, training_steps=256)
 
 
+@pytest.mark.slow
 def test_no_collapse_is_said_where_there_is_none(images, make_model, recwarn):
     train(*make_model(latent_size=1), images, training_steps=64)
     train(*make_model(), images, beta=1e9, training_steps=63)  # it is too soon to say
