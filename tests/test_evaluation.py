@@ -93,6 +93,12 @@ def test_the_options_of_tensorflow_stay_as_they_are(images, make_model):
     before = tf.config.optimizer.get_experimental_options()
     evaluate(*make_model(), images[:9])
     assert tf.config.optimizer.get_experimental_options() == before
+    try:
+        tf.config.optimizer.set_experimental_options({"remapping": False})
+        evaluate(*make_model(), images[:9])
+        assert tf.config.optimizer.get_experimental_options()["remapping"] is False
+    finally:
+        tf.config.optimizer.set_experimental_options({"remapping": before.get("remapping")})
 
 
 def test_two_evaluations_take_turns_with_the_options():

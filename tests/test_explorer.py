@@ -150,13 +150,64 @@ def test_examples_are_the_first_images_or_those_given(explorer, images):
     codes = encoder(images[:10]).mean()
     np.testing.assert_allclose(data_of(page)["examples"]["codes"], codes, atol=1e-4)
     given = latent_explorer(
-        decoder, encoder, standard_normal(10), images[:200], images[50:53] / 255
+        decoder,
+        encoder,
+        standard_normal(10),
+        images[:200],
+        np.float32(0.9999 * images[50:53] / 255),
     )
     np.testing.assert_allclose(
         data_of(given)["examples"]["codes"], encoder(images[50:53]).mean(), atol=1e-3
     )
     stored = np.frombuffer(base64.b64decode(data_of(given)["examples"]["images"]), np.uint8)
     np.testing.assert_array_equal(stored.reshape(3, 28, 28, 1), images[50:53])
+
+
+def test_the_sliders_reach_the_prior_and_all_codes(explorer, images):
+    encoder, decoder, page = explorer(latent_size=3)
+    assert data_of(page)["bound"] == 3
+    page = latent_explorer(decoder, encoder, tfd.Normal([0.0, -5.0, 1.0], 2.0), images[:9])
+    assert data_of(page)["bound"] == 11
+    (bias,) = [v for v in encoder.trainable_variables if v.shape == [3]][:1]
+    bias.assign([0.0, -20.5, 0.0])
+    far = np.abs(encoder(images[:9]).mean()).max()
+    assert far > 12
+    page = latent_explorer(decoder, encoder, standard_normal(3), images[:9])
+    assert data_of(page)["bound"] == np.ceil(far)
+
+
+def test_the_still_picture_is_what_the_decoder_makes(explorer, images, monkeypatch):
+    monkeypatch.setattr(
+        "vae_helpers.explorer.Page", lambda view, data, figure, text: (data, figure)
+    )
+    encoder, decoder, (data, figure) = explorer()
+    code = encoder(images[:1]).mean().numpy()[0]
+    first, second = [latent["index"] for latent in data["latents"]][:2]
+    image, pad = (axis.images[0].get_array() for axis in figure.axes[:2])
+    np.testing.assert_allclose(image, decoder(code[None]).mean()[0, :, :, 0], atol=1e-6)
+    z = np.tile(code, [2, 1])
+    steps = data["bound"] * (2 * np.arange(9) - 8) / 9
+    z[:, first], z[:, second] = steps[[7, 2]], steps[[0, 5]]  # columns, and rows from above
+    known = decoder(z).mean()[..., 0]
+    np.testing.assert_allclose(pad[:28, 7 * 28 : 8 * 28], known[0], atol=1e-5)
+    np.testing.assert_allclose(pad[5 * 28 : 6 * 28, 2 * 28 : 3 * 28], known[1], atol=1e-5)
+    (x,), (y,) = figure.axes[1].lines[0].get_data()
+    assert (x, -y) == pytest.approx((code[first], code[second]))  # upwards is less
+
+
+def test_the_still_picture_of_the_bound_has_its_numbers(monkeypatch):
+    monkeypatch.setattr("vae_helpers.elbo.Page", lambda view, data, figure, text: (data, figure))
+    model = {"weight": -0.7, "bias": 2, "noise_scale": 1.3, "x": -1}
+    data, figure = elbo_explorer(**model, q_mean=0.4, q_scale=0.7)
+    variance = 0.7**2 + 1.3**2
+    mean, scale = -0.7 * (-1 - 2) / variance, 1.3 / variance**0.5
+    landscape, _, cut = figure.axes
+    star, dot = (line.get_xydata()[0] for line in landscape.lines)
+    np.testing.assert_allclose([star, dot], [[mean, scale], [0.4, 0.7]])
+    known = closed_forms(0.4, 0.7, **model)
+    assert cut.lines[0].get_ydata()[0] == pytest.approx(known["evidence"])
+    assert cut.lines[-1].get_xydata()[0] == pytest.approx([0.4, known["elbo"]])
+    assert data["scales"] == pytest.approx([0.5 * 0.7, 1.3])
 
 
 def test_half_precision_gives_way_where_it_is_too_coarse(explorer, images):

@@ -119,6 +119,25 @@ def test_training_on_does_not_reseed_the_caller(images, make_model):
     np.testing.assert_array_equal(*drawn)
 
 
+def test_a_weight_that_the_loss_does_not_use_stays(images, make_model):
+    class Idle(snt.Module):
+        def __init__(self):
+            super().__init__()
+            self.idle, self.encoder = tf.Variable([3.0]), make_model()[0]
+
+        def __call__(self, x):
+            return self.encoder(x)
+
+    replicator, (_, decoder, prior) = snt.distribute.Replicator(["/device:CPU:0"]), make_model()
+    with replicator.scope():
+        encoder = Idle()
+        decoder(encoder(images[:1]).loc)
+    before = decoder.trainable_variables[0].numpy()
+    train_replicated(replicator, encoder, decoder, prior, images, training_steps=2, progress=False)
+    np.testing.assert_array_equal(encoder.idle, [3.0])
+    assert (decoder.trainable_variables[0].numpy() != before).any()
+
+
 def test_one_device_follows_the_plain_loop(images, make_model):
     replicator = snt.distribute.Replicator(["/device:CPU:0"])
     options = {"batch_size": 8, "beta": 3.0, "learning_rate": 0.01, "seed": 3}

@@ -35,6 +35,7 @@ def test_quantiles_cut_the_prior_into_equal_pieces():
         (lambda: rows([0.0], 3, latents=[3]), r"latents must be different ones of 0 to 2.*\[3\]"),
         (lambda: rows([0.0], 3, latents=[]), "latents must be different"),
         (lambda: rows([0.0], 3, center=[1, 2]), "center must have latent_size = 3"),
+        (lambda: rows([0.0], 3, center=[1, 2, 3, 4]), "center must have latent_size = 3"),
         (lambda: rows([0.0], 0), "latent_size must be a positive integer"),
         (lambda: quantiles(0), "num must be a positive integer"),
         (lambda: interpolate([0, 1], [0], 3), "end must have the size of start"),
