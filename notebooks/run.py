@@ -113,13 +113,16 @@ def main() -> int:
     if options.quick and options.in_place:
         parser.error("--quick makes no outputs to be stored: give --to a folder")
     paths = [path.resolve() for path in options.notebooks] or everything()
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no notebook {path}")
+        if options.to and (options.to / _name(path)).resolve() == path:
+            parser.error(f"--to must be another folder than that of {path}")
     commands.check_package()
 
     for path in paths:
         name = _name(path)
         copy = path if options.in_place else options.to / name
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no notebook {path}")
         commands.prepare(copy.parent)
         print(f"{name.as_posix():30}", end="", flush=True)
         start = time.perf_counter()

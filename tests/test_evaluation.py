@@ -101,6 +101,17 @@ def test_the_options_of_tensorflow_stay_as_they_are(images, make_model):
         tf.config.optimizer.set_experimental_options({"remapping": before.get("remapping")})
 
 
+def test_each_broken_image_is_counted_once(make_model):
+    encoder, decoder, prior = make_model()
+    images = np.zeros([1200, 28, 28, 1], np.uint8)  # two blocks, the second one filled up
+    images[100:150] = 255
+    encoder(images[:1])
+    (weight,) = [w for w in encoder.trainable_variables if w.shape == [784, 16]]
+    weight.assign(tf.fill(weight.shape, 3e38))
+    with pytest.raises(ValueError, match="for 50 of 1200 images"):
+        evaluate(encoder, decoder, prior, images)
+
+
 def test_two_evaluations_take_turns_with_the_options():
     entered, before = threading.Event(), tf.config.optimizer.get_experimental_options()
 

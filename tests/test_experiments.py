@@ -184,6 +184,31 @@ def test_what_no_file_can_hold_is_named(images, tmp_path):
         run([SMALL], file=file)
 
 
+def test_what_would_fail_in_the_end_is_said_before_anything_is_trained(images, tmp_path):
+    count = Counter()
+    for options, message in [
+        ({"measure": 3}, "measure must be a function of a model, got 3"),
+        (
+            {"test_images": images[:9, :14]},
+            r"test_images must have.*28, 28, 1\], got \[14, 28, 1\]",
+        ),
+        ({"file": "/dev/null"}, "file must be a regular file, got /dev/null"),
+    ]:
+        valid = {"images": images[:99], "test_images": images[:9], "measure": count}
+        with pytest.raises(ValueError, match=message):
+            sweep([SMALL], **valid | options)
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere" / "rows.csv")
+    with pytest.raises(OSError, match="link cannot be written"):
+        sweep([SMALL], **valid, file=tmp_path / "link")
+    assert count.trained == 0
+
+
+@pytest.mark.parametrize("returned", [None, [1], {1: 2}])
+def test_a_measure_returns_named_columns(images, returned):
+    with pytest.raises(ValueError, match="measure must return a dictionary of named columns"):
+        sweep([SMALL], images[:99], images[:9], measure=lambda *model: returned)
+
+
 def test_a_fork_is_refused(images):
     context = multiprocessing.get_context("fork")
     with (

@@ -222,6 +222,15 @@ def test_half_precision_gives_way_where_it_is_too_coarse(explorer, images):
         latent_explorer(decoder, encoder, standard_normal(10), images[:200])
 
 
+def test_what_the_page_cannot_carry_is_named(images):
+    encoder, decoder, prior = Encoder([8], 3), Decoder([8], [28, 28, 1]), standard_normal(3)
+    with pytest.raises(ValueError, match=r"examples must have.*got \[28, 28, 3\]"):
+        latent_explorer(decoder, encoder, prior, np.repeat(images[:20], 3, axis=3))
+    encoder = Encoder([8], 3, scale_fn=lambda u: 1e30 + u)
+    with pytest.raises(ValueError, match="encoder and prior must have a finite KL"):
+        latent_explorer(decoder, encoder, prior, images[:20])
+
+
 class Doubled(Decoder):
     def __call__(self, z):
         return super().__call__(2 * z)
@@ -238,7 +247,7 @@ class Doubled(Decoder):
             Decoder([8], [28, 28, 1], likelihood=tfd.ContinuousBernoulli),
             "Bernoulli likelihood, got Cont",
         ),
-        (Decoder([8], [14, 28, 1]), r"examples must have the shape.*\[14, 28\], got \[28, 28\]"),
+        (Decoder([8], [14, 28, 1]), r"examples must have.*\[14, 28, 1\], got \[28, 28, 1\]"),
         (Decoder([1300], [28, 28, 1]), "decoder must have at most 2 MB of weights, got 2.1 MB"),
         (Doubled([8], [28, 28, 1]), "decoder must compute what its linear layers"),
     ],

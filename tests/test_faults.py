@@ -182,6 +182,8 @@ def test_make_run_where_nothing_can_be_written_says_so_before_it_works(notebook,
 def test_make_run_names_what_is_no_notebook(notebook, monkeypatch, capsys):
     monkeypatch.setattr(commands, "check_package", lambda: None)
     assert "there is no notebook" in ended(run.main, "--in-place", notebook.with_name("no.ipynb"))
+    assert ended(run.main, "--to", notebook.parent, notebook) == 2
+    assert "--to must be another folder" in capsys.readouterr().err
     notebook.write_text(notebook.read_text()[:-20])
     assert ended(run.main, "--in-place", notebook) == 1
     assert str(notebook) in capsys.readouterr().err

@@ -31,6 +31,25 @@ from vae_helpers.training import Networks, batch_indices, train
 tfd = tfp.distributions
 
 
+def test_fewer_draws_are_the_first_of_more(images, make_model):
+    """So the sum of the weights, k times their mean, only grows with k."""
+    model, few = make_model(), images[:50]
+    sums = [log_likelihood(*model, few, num_samples=k) + np.log(k) for k in (1, 2, 3, 10)]
+    assert (np.diff(sums, axis=0) >= -1e-4).all()
+
+
+@pytest.mark.parametrize("scale", [0.05, 5.0])  # weights of e^2000 and of e^-2500
+def test_weights_of_any_size_are_added(scale):
+    bound = log_likelihood(
+        lambda x: tfd.Normal(tf.zeros([x.shape[0], 1]), 1.0),
+        lambda z: tfd.Normal(tf.zeros([z.shape[0], 1000, 1, 1]), scale),
+        standard_normal(1),
+        np.zeros([3, 1000, 1, 1], np.float32),
+        num_samples=20,
+    )
+    np.testing.assert_allclose(bound, -1000 * np.log(scale * np.sqrt(2 * np.pi)), rtol=1e-5)
+
+
 @pytest.fixture(scope="module")
 def small(images):
     """MNIST at 7 by 7 pixels, black or white, and a model of two latents trained on it."""

@@ -26,7 +26,13 @@ from vae_helpers.objective import (
     importance_weighted_bound,
     log_weight,
 )
-from vae_helpers.training import NonFiniteLossError, batch_indices, train
+from vae_helpers.training import (
+    NonFiniteLossError,
+    batch_indices,
+    check_model,
+    copy_variables,
+    train,
+)
 
 tfd = tfp.distributions
 LOSSES = ["total", "kl", "reconstruction"]
@@ -223,6 +229,17 @@ def test_a_weight_that_the_loss_does_not_use_stays(images, make_model):
     losses = train(encoder, decoder, prior, images, training_steps=100)
     assert losses["total"].iloc[-1] < 0.7 * losses["total"].iloc[0]
     np.testing.assert_array_equal(encoder.idle, [3.0])
+
+
+def test_weights_of_other_sizes_are_not_copied_by_half(images, make_model):
+    (first, second, prior), (ours, _, _) = make_model(), make_model()
+    other = make_model(hidden_sizes=[8])[1]
+    for encoder, decoder in ((first, second), (ours, other)):
+        check_model(encoder, decoder, prior, images[:1])
+    before = ours.trainable_variables[0].numpy()
+    with pytest.raises(ValueError, match="target must have weights of the shapes"):
+        copy_variables((first, second), (ours, other))
+    np.testing.assert_array_equal(ours.trainable_variables[0], before)
 
 
 def test_networks_of_another_make_are_trained_too(images, make_model):

@@ -48,3 +48,9 @@ def test_quantiles_cut_the_prior_into_equal_pieces():
 def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_number_too_large_is_named_without_a_warning(recwarn):
+    with pytest.raises(ValueError, match="values must be finite numbers"):
+        rows([1e300], 2)
+    assert not recwarn.list

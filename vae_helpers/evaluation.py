@@ -58,7 +58,7 @@ def evaluate(
         -distortion - rate. Its `.mean()` gives the numbers of the set.
 
     Raises:
-        ValueError: for an argument out of its range.
+        ValueError: for an argument out of its range, or a model that gives NaN or infinity.
     """
     images = check_images(images)
     num_samples = checks.positive_integer("num_samples", num_samples)
@@ -161,7 +161,7 @@ def log_likelihood(
         float64 [N], nats. Its `.mean()` is the bound of the set.
 
     Raises:
-        ValueError: for an argument out of its range.
+        ValueError: for an argument out of its range, or a model that gives NaN or infinity.
 
     Example:
         >>> log_likelihood(encoder, decoder, prior, test_images, num_samples=100).mean()
@@ -252,7 +252,7 @@ def mutual_information(
         rate - information, which estimates KL(q(z) || p(z)) from above.
 
     Raises:
-        ValueError: for an argument out of its range.
+        ValueError: for an argument out of its range, or a model that gives NaN or infinity.
     """
     images = check_images(images)
     seed = checks.integer("seed", seed)
@@ -260,6 +260,7 @@ def mutual_information(
     if num < 2:
         raise ValueError(f"images must be two or more, got {num}")
     q = encoder(images)
+    rates = _finite(rate(q, prior).numpy())
     z = q.sample(seed=[seed, 0])
 
     size = min(num, _IMAGES_PER_BLOCK)
@@ -268,10 +269,11 @@ def mutual_information(
         own = np.arange(start, start + size, dtype=np.int32) % num
         others[own] = _log_others(q, tf.gather(z, own), tf.constant(own))
     conditional = log_density(q, z).numpy().astype(np.float64)
-    table = pd.DataFrame({"rate": _finite(rate(q, prior).numpy())}, dtype=np.float64)
+    table = pd.DataFrame({"rate": rates}, dtype=np.float64)
     table["information"] = conditional - np.logaddexp(others, conditional) + np.log(num)
     table["information_upper"] = conditional - others + np.log(num - 1)
     table["marginal_kl"] = table["rate"] - table["information"]
+    _finite(table.to_numpy())
     return table
 
 

@@ -68,7 +68,8 @@ def sweep(
         executor: runs the trainings, e.g. a `ProcessPoolExecutor` whose context spawns,
             or `client.get_executor()` of a Dask `Client`. It is left open.
         file: a CSV file that each finished row is added to. Rows that it has already, of
-            the same hyperparameters, images and version of TensorFlow, are not computed again.
+            the same hyperparameters, images and version of TensorFlow, are not computed again;
+            so another `measure` needs another file.
         progress: whether to show a progress bar.
 
     Returns:
@@ -82,7 +83,8 @@ def sweep(
         ValueError: if a configuration has an unknown or a missing name, or there
             are none; if `file` cannot hold the rows.
         OSError: if `file` cannot be written; it keeps the rows before.
-        Exception: that of the first configuration, if every one has failed.
+        Exception: that of the first configuration, if every one has failed, e.g. a
+            RuntimeError of an executor that forks its processes or has lost all workers.
     """
     configurations = list(configurations)
     if not all(isinstance(configuration, Mapping) for configuration in configurations):
@@ -98,6 +100,13 @@ def sweep(
                 f"{sorted(_LINK | _TRAINING)}, got {sorted(names, key=str)}"
             )
     images, test_images = check_images(images), check_images(test_images, "test_images")
+    if test_images.shape[1:] != images.shape[1:]:
+        raise ValueError(
+            f"test_images must have the shape of images, {list(images.shape[1:])}, "
+            f"got {list(test_images.shape[1:])}"
+        )
+    if measure is not None and not callable(measure):
+        raise ValueError(f"measure must be a function of a model, got {measure!r}")
     keys = [_key(configuration) for configuration in configurations] if file is not None else []
     finished = _File(file, images, test_images) if file is not None else None
     rows = {i: finished.rows[key] for i, key in enumerate(keys) if key in finished.rows}
@@ -194,7 +203,10 @@ def _run(configuration, images, test_images, measure) -> dict[str, Any]:
         raise KeyboardInterrupt
     row = evaluate(encoder, decoder, prior, test_images).mean().to_dict()
     row["active_units"] = int(active_units(encoder, test_images).sum())
-    more = dict(measure(encoder, decoder, prior)) if measure else {}
+    more = measure(encoder, decoder, prior) if measure else {}
+    if not isinstance(more, Mapping) or not all(isinstance(name, str) for name in more):
+        raise ValueError(f"measure must return a dictionary of named columns, got {more!r}")
+    more = dict(more)
     if taken := sorted({*more} & {*row, *_COLUMNS, "made_of", "error"}):
         raise ValueError(f"measure must name other columns than {taken}")
     return row | more
@@ -258,8 +270,10 @@ class _File:
         self.made_of = digest.hexdigest()[:16]
         with self._writing():  # while nothing is lost yet
             tempfile.TemporaryFile(dir=self.path.parent).close()
-        if not self.path.exists():
+        if not os.path.lexists(self.path):
             return
+        if self.path.exists() and not (self.path.is_file() or self.path.is_dir()):
+            raise ValueError(f"file must be a regular file, got {self.path}")  # it may have no end
         with self._writing():
             self.path.open("ab").close()
         content = self.path.read_bytes()

@@ -68,12 +68,14 @@ def latent_explorer(
     q = encoder(images[:1])
     check_prior(prior, q.batch_shape[1:], q.dtype)
     kl = _mean_kl(encoder, prior, images)
+    if not np.isfinite(kl).all():
+        raise ValueError("encoder and prior must have a finite KL, got NaN or infinity")
     codes = encoder(examples).mean().numpy()
     network = _network(decoder, codes)
-    if network["image"] != list(examples.shape[1:3]):
+    if [*network["image"], 1] != list(examples.shape[1:]):
         raise ValueError(
-            f"examples must have the shape that decoder makes, {network['image']}, "
-            f"got {list(examples.shape[1:3])}"
+            f"examples must have the shape that decoder makes, {[*network['image'], 1]}, "
+            f"got {list(examples.shape[1:])}"
         )
     loc, scale = (np.broadcast_to(p, kl.shape) for p in (prior.loc, prior.scale))
     data = {

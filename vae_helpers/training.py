@@ -113,7 +113,8 @@ def train(
         them, and sets `.attrs["interrupted"]`.
 
     Raises:
-        ValueError: for an argument out of its range; nothing is changed.
+        ValueError: for an argument out of its range. Nothing is trained, but a model
+            without weights may have been given them.
         NonFiniteLossError: if a loss stops being finite, or the weights after the last
             step are not. It says the step, the term and the likely cause, and holds the
             rows so far; the weights are those that gave the loss.
@@ -470,7 +471,12 @@ def copy_variables(source: Any, target: Any) -> None:
     Raises:
         ValueError: if they have other numbers or shapes of weights.
     """
-    for a, b in zip(source, target, strict=True):
+    pairs = list(zip(source, target, strict=True))
+    for a, b in pairs:
+        sizes, others = ([v.shape.as_list() for v in module.variables] for module in (a, b))
+        if sizes != others:
+            raise ValueError(f"target must have weights of the shapes {sizes}, got {others}")
+    for a, b in pairs:
         for mine, yours in zip(a.variables, b.variables, strict=True):
             yours.assign(mine)
 
