@@ -75,7 +75,9 @@ def load(path: Path, model) -> tuple[int, float]:
             for name, variable in weights(model).items():
                 variable.assign(state[name])
             return int(state["passes"]), float(state["seconds"])
-    except (EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (
+        EOFError, KeyError, NotImplementedError, TypeError, ValueError, zipfile.BadZipFile
+    ) as error:  # fmt: skip
         raise OSError(f"{path} is no checkpoint ({error}): remove it to train anew") from error
 
 
@@ -135,19 +137,29 @@ def scores(model, test_images: np.ndarray) -> dict[str, float]:
     }
 
 
+def known_rows() -> pd.DataFrame:
+    """Reads the table, of no rows before the first is added."""
+    if not TABLE.exists():
+        return pd.DataFrame(columns=["k", "passes"])
+    try:
+        table = pd.read_csv(TABLE)
+        return table.astype({"k": int, "passes": int})
+    except (KeyError, ValueError) as error:
+        raise OSError(
+            f"{TABLE} is not of this command ({error}): remove it to begin anew"
+        ) from error
+
+
 def add_row(row: dict) -> None:
     """Adds a row to the table, which is written whole or not at all."""
-    rows = pd.read_csv(TABLE).to_dict("records") if TABLE.exists() else []
-    table = pd.DataFrame([*rows, row]).drop_duplicates(["k", "passes"])
+    table = pd.DataFrame([*known_rows().to_dict("records"), row]).drop_duplicates(["k", "passes"])
     table = table.sort_values(["k", "passes"])
     commands.write(TABLE, table.to_csv(index=False).encode())
 
 
 def is_scored(num_samples: int, passes: int) -> bool:
     """Tells whether the table has this row."""
-    if not TABLE.exists():
-        return False
-    table = pd.read_csv(TABLE)
+    table = known_rows()
     return bool(((table["k"] == num_samples) & (table["passes"] == passes)).any())
 
 
@@ -165,6 +177,8 @@ def main() -> None:
             if is_scored(num_samples, sum(passes for _, passes, _ in schedule(stages))):
                 continue
             model, passes, seconds = trained(num_samples, stages, images)
+            if is_scored(num_samples, passes):  # by weights that have come further
+                continue
             row = {
                 "model": "VAE" if num_samples == 1 else "IWAE",
                 "k": num_samples,

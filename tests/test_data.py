@@ -52,6 +52,8 @@ def test_the_licence_notice_lies_beside_the_data():
         ("a b", "train", "name must be a TensorFlow Datasets image set, got 'a b'"),
         ("mnist/x", "train", "name must be a TensorFlow Datasets image set, got 'mnist/x'"),
         ("iris", "train", "name must be a set of labeled 8-bit images"),
+        ("mnist:2.0.0", "train", "name must be a TensorFlow Datasets image set, got 'mnist:2.0.0'"),
+        ("fashion_mnist:9.9.9", "train", "name must be a TensorFlow Datasets image set"),
         ("cats_vs_dogs", "train", "name must be a set of labeled 8-bit images of one size"),
         ("lfw", "train", "name must be a set of labeled 8-bit images"),
         ("mnist", "validation", r"split must be made of \['test', 'train'\].*'validation'"),
@@ -63,6 +65,11 @@ def test_what_cannot_be_loaded_is_named(name, split, message):
         load_images(name, split)
 
 
+@pytest.mark.parametrize("name", ["MNIST", "mnist:3.0.1", "mnist:3.*.*"])
+def test_other_names_of_mnist_need_no_network_either(images, name):
+    np.testing.assert_array_equal(load_images(name, "test[:5]")[0], images[:5])
+
+
 def test_without_a_network_the_error_names_the_set_and_the_place(monkeypatch, tmp_path):
     monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))
     monkeypatch.setattr("urllib.request.getproxies", dict)
@@ -71,6 +78,8 @@ def test_without_a_network_the_error_names_the_set_and_the_place(monkeypatch, tm
         raise OSError("no network")
 
     monkeypatch.setattr("socket.getaddrinfo", no_network)
+    # Which would try for minutes.
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", None)
     with pytest.raises(ConnectionError, match=r"fashion_mnist.*no network.*copy.*fashion_mnist"):
         load_images("fashion_mnist", "train")
 

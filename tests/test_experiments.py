@@ -187,7 +187,7 @@ def test_what_no_file_can_hold_is_named(images, tmp_path):
 def test_what_would_fail_in_the_end_is_said_before_anything_is_trained(images, tmp_path):
     count = Counter()
     for options, message in [
-        ({"measure": 3}, "measure must be a function of a model, got 3"),
+        ({"measure": 3}, "measure must be a function, got 3"),
         (
             {"test_images": images[:9, :14]},
             r"test_images must have.*28, 28, 1\], got \[14, 28, 1\]",
@@ -201,6 +201,12 @@ def test_what_would_fail_in_the_end_is_said_before_anything_is_trained(images, t
     with pytest.raises(OSError, match="link cannot be written"):
         sweep([SMALL], **valid, file=tmp_path / "link")
     assert count.trained == 0
+
+
+@pytest.mark.parametrize("executor", [3, "dask", ProcessPoolExecutor])
+def test_what_runs_nothing_is_named(images, executor):
+    with pytest.raises(ValueError, match="^executor must be one of concurrent.futures, got"):
+        sweep([SMALL], images[:99], images[:9], executor=executor)
 
 
 @pytest.mark.parametrize("returned", [None, [1], {1: 2}])

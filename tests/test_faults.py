@@ -30,6 +30,7 @@ import pytest
 
 from vae_helpers import data, experiments, training
 from vae_helpers.data import load_images
+from vae_helpers.evaluation import evaluate
 from vae_helpers.experiments import sweep
 from vae_helpers.training import train
 
@@ -633,6 +634,36 @@ MIXED = """
 import tf_keras
 tf_keras.mixed_precision.set_global_policy("mixed_float16")
 """
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only a Unix forks")
+@pytest.mark.parametrize("what", ["load_images", "train", "evaluate", "sweep"])
+def test_a_fork_is_refused_where_it_would_hang(images, make_model, what):
+    model = make_model()
+    work = {
+        "load_images": load_images,
+        "train": lambda: train(*model, images, progress=False),
+        "evaluate": lambda: evaluate(*model, images),
+        "sweep": lambda: sweep([{"hidden_sizes": [4], "latent_size": 1}], images, images),
+    }
+    child = os.fork()
+    if not child:
+        try:
+            work[what]()
+        except RuntimeError as error:
+            os._exit(7 if "TensorFlow cannot run in a fork" in str(error) else 1)
+        finally:
+            os._exit(1)
+    for _ in range(600):
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        pytest.fail("it hangs")
+    assert os.waitstatus_to_exitcode(status) == 7
 
 
 @pytest.mark.slow

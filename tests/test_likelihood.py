@@ -1,5 +1,6 @@
 """The bounds of log p(x) and the split of the rate, against answers that are known."""
 
+import io
 import sys
 import types
 from pathlib import Path
@@ -336,6 +337,10 @@ def test_the_recipe_writes_each_row_once(recipe, images, monkeypatch, tmp_path):
     for _ in range(2):  # the second has nothing to do
         recipe.main()
     assert asked == [(1, 2), (5, 2)]
+    monkeypatch.setattr(recipe, "evaluate", None)  # not called: weights of 4 passes are scored
+    monkeypatch.setattr(sys, "argv", ["likelihood.py", "--stages", "1"])
+    recipe.main()
+    assert asked[2:] == [(1, 1), (5, 1)]
     table = pd.read_csv(tmp_path / "table.csv")
     scores = [4, 91.0, 0.707, 96.0, 2, 7]
     assert table.iloc[:, :8].to_numpy().tolist() == [["VAE", 1, *scores], ["IWAE", 5, *scores]]
@@ -346,10 +351,23 @@ def test_a_broken_checkpoint_is_named(recipe, images, tmp_path):
     recipe.save(path, model, passes=4, seconds=7.2)
     assert recipe.load(path, model) == (4, 7.2)
     whole = path.read_bytes()
-    for content in (b"", whole[: len(whole) // 2]):
+    other = io.BytesIO()
+    np.savez(other, **dict(np.load(path)) | {"passes": [4, 13]})
+    for content in (b"", whole[: len(whole) // 2], other.getvalue()):
         path.write_bytes(content)
         with pytest.raises(OSError, match=r"k1.npz is no checkpoint .*: remove it"):
             recipe.load(path, model)
+
+
+@pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "k,passes\n1,x\n", "k,passes\n1,2,3,4\n5\n"])
+def test_a_broken_table_is_named_and_stays(recipe, monkeypatch, tmp_path, content):
+    monkeypatch.setattr(recipe, "TABLE", tmp_path / "table.csv")
+    recipe.TABLE.write_text(content)
+    with pytest.raises(OSError, match="table.csv is not of this command .*: remove it"):
+        recipe.is_scored(1, 4)
+    with pytest.raises(OSError, match="table.csv is not of this command"):
+        recipe.add_row({"k": 1, "passes": 4})
+    assert recipe.TABLE.read_text() == content
 
 
 @pytest.mark.slow

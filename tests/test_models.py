@@ -87,6 +87,15 @@ def test_links_activations_and_likelihoods_can_be_changed(images):
     assert isinstance(p, tfd.ContinuousBernoulli)
 
 
+def test_what_is_no_function_is_named():
+    for name in ("activation", "scale_fn"):
+        with pytest.raises(ValueError, match=f"{name} must be a function, got None"):
+            Encoder([8], 2, **{name: None})
+    for name in ("activation", "likelihood"):
+        with pytest.raises(ValueError, match=f"{name} must be a function, got 'relu'"):
+            Decoder([8], [28, 28, 1], **{name: "relu"})
+
+
 def test_inputs_of_another_size_are_named(images):
     encoder, decoder = Encoder([8], 2), Decoder([8], [28, 28, 1])
     encoder(images[:1])

@@ -99,6 +99,11 @@ def test_the_gradient_of_the_rate_is_that_of_finite_differences():
 
 
 def test_bad_arguments_are_named(images):
+    for terms in [(np.zeros(3), np.zeros([3, 1])), (tf.zeros(3), 1.0)]:
+        with pytest.raises(ValueError, match="distortion must have the shape of rate"):
+            original_loss(*terms, beta=1.0, num_pixels=784, latent_size=10)
+    with pytest.raises(ValueError, match="prior must be a distribution of TFP, got None"):
+        rate(tfd.Normal(tf.zeros([5, 3]), 1.0), None)
     with pytest.raises(ValueError, match="prior must have the latent size of q"):
         rate(tfd.Normal(tf.zeros([5, 3]), 1.0), standard_normal(4))
     with pytest.raises(ValueError, match="x must have the shape of p"):
@@ -115,6 +120,9 @@ def test_codes_of_another_size_are_named():
     for prior, codes in [(standard_normal(3), one), (standard_normal(1), z)]:
         with pytest.raises(ValueError, match="^z must have the latent size of distribution"):
             log_weight(q, prior, tf.zeros(5), codes)
+    for wrong in (tf.zeros([]), tf.zeros([5, 1]), tf.zeros([2, 5])):
+        with pytest.raises(ValueError, match="^distortion must have the shape of z without"):
+            log_weight(q, standard_normal(3), wrong, z)
     for distribution in (q, joint):  # in any number of draws
         assert log_density(distribution, tf.zeros([2, 5, 3])).shape == (2, 5)
 

@@ -61,6 +61,12 @@ def test_what_else_is_printed_at_the_start_is_passed_on():
     assert "disk on fire" in run(code).stderr
 
 
+@pytest.mark.slow
+def test_it_loads_where_nothing_can_be_printed():
+    command = ["sh", "-c", 'exec "$0" -c "import vae_helpers.data" 2>&-', sys.executable]
+    assert subprocess.run(command, check=False).returncode == 0
+
+
 def test_imports_run_one_way():
     """data, models, objective, training, evaluation, …: no module imports a later one."""
     order = "_quiet _memory checks claims data models objective training evaluation traversals"

@@ -587,7 +587,7 @@ def test_a_model_that_training_has_broken_is_named(network, value):
     decoder(encoder(images).loc)
     weight = model[network].trainable_variables[0]
     weight.assign(tf.fill(weight.shape, value))
-    names = "encoder and decoder", "z"
+    names = "encoder, decoder and prior", "z"
     assert named(lambda: evaluate(*model, images), *names) is None
     assert named(lambda: log_likelihood(*model, images, progress=False), *names) is None
     if network == 0:

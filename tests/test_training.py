@@ -18,7 +18,7 @@ from nbclient import NotebookClient
 
 from vae_helpers import training
 from vae_helpers.data import load_images, to_float
-from vae_helpers.evaluation import evaluate, log_likelihood
+from vae_helpers.evaluation import active_units, evaluate, log_likelihood, mutual_information
 from vae_helpers.models import Encoder, standard_normal
 from vae_helpers.objective import (
     averaged_beta,
@@ -320,6 +320,31 @@ def test_a_loss_that_is_not_finite_stops_with_step_term_and_cause(images, make_m
 def test_a_total_that_overflows_is_named(images, make_model):
     with pytest.raises(NonFiniteLossError, match=r"the total .* at step 1 .* beta below 1e\+38"):
         train(*make_model(), images, beta=1e38, training_steps=3)
+
+
+@pytest.mark.parametrize("scale", [np.nan, -1.0, 0.0])
+def test_what_is_broken_from_the_start_is_not_blamed_on_the_step(images, make_model, scale):
+    encoder, decoder, _ = make_model()
+    prior = tfd.Normal(tf.zeros(3), tf.fill([3], scale))
+    with pytest.raises(NonFiniteLossError, match="rate .* at step 1 .* prior, as they were given"):
+        train(encoder, decoder, prior, images, training_steps=3)
+
+
+@pytest.mark.parametrize("name", ["encoder", "decoder", "prior"])
+@pytest.mark.parametrize("value", [None, 3, "mnist"])
+def test_what_is_no_model_is_named(images, make_model, name, value):
+    model = dict(zip(["encoder", "decoder", "prior"], make_model(), strict=True)) | {name: value}
+    calls = {
+        train: ["encoder", "decoder", "prior"],
+        evaluate: ["encoder", "decoder", "prior"],
+        log_likelihood: ["encoder", "decoder", "prior"],
+        mutual_information: ["encoder", "prior"],
+        active_units: ["encoder"],
+    }
+    for call, names in calls.items():
+        if name in names:
+            with pytest.raises(ValueError, match=f"^{name} must be .* got {value!r}"):
+                call(*(model[n] for n in names), images[:99])
 
 
 def test_weights_that_the_last_step_throws_out_of_range_are_said(images, make_model):

@@ -29,6 +29,8 @@ _STARTUP_LOG = re.compile(
 
 
 def _load() -> None:
+    if sys.stderr is None:  # as in a process without a terminal: nobody reads it
+        return
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as log:

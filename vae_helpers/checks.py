@@ -1,11 +1,13 @@
 """Checks of arguments: each error names the argument, its value and what is allowed."""
 
 import numbers
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 _MOST = 2**31 - 1  # of int32, in which compiled programs count
 _TINY, _HUGE = 2.0**-126, 3.4028234e38  # of float32, in which they compute
+_PROCESS = os.getpid()  # which loads TensorFlow; a fork of it has another
 
 
 def positive_integer(name: str, value: Any) -> int:
@@ -43,3 +45,19 @@ def number(name: str, value: Any, *, positive: bool = False) -> float:
         beyond = ", beyond float32" if is_number and (value > _HUGE or 0 < value < _TINY) else ""
         raise ValueError(f"{name} must be {allowed}, got {value!r}{beyond}")
     return float(value)
+
+
+def function(name: str, value: Any) -> Callable:
+    """Returns `value` if it can be called, or raises a ValueError that names it."""
+    if not callable(value):
+        raise ValueError(f"{name} must be a function, got {value!r}")
+    return value
+
+
+def process() -> None:
+    """Raises a RuntimeError in a fork of the process that loaded TensorFlow, where it would hang."""
+    if os.getpid() != _PROCESS:
+        raise RuntimeError(
+            "processes must be started anew, for TensorFlow cannot run in a fork: give an executor "
+            'mp_context=multiprocessing.get_context("spawn")'
+        )

@@ -55,14 +55,16 @@ def load_images(name: str = "mnist", split: str = "train") -> tuple[np.ndarray, 
     """
     import tensorflow_datasets as tfds
 
+    checks.process()
     if not isinstance(name, str):
         raise ValueError(f"name must be a TensorFlow Datasets image set, got {name!r}")
-    data_dir = _EMBEDDED if name == "mnist" else None
+    # As TFDS takes them: "MNIST" and "mnist:3.0.1", too.
+    data_dir = _EMBEDDED if name.lower().partition(":")[0] == "mnist" else None
     if data_dir:
         _check_files(data_dir / "mnist" / "3.0.1")
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+    except (AssertionError, tfds.core.DatasetNotFoundError, ValueError) as error:
         raise ValueError(f"name must be a TensorFlow Datasets image set, got {name!r}") from error
     features = builder.info.features or {}
     labeled = {"image", "label"} <= set(features) and features["label"].shape == ()
@@ -142,7 +144,9 @@ def check_images(images: Any, name: str = "images") -> np.ndarray:
     Raises:
         ValueError: if they have another rank or type, if there are none, or if
             a float is NaN or outside [0, 1].
+        RuntimeError: in a fork of the process that loaded TensorFlow.
     """
+    checks.process()  # here, for images come before all that is computed
     if isinstance(images, dict):
         if "image" not in images:
             raise ValueError(f"{name} must have the key 'image', got the keys {list(images)}")

@@ -169,9 +169,9 @@ def log_likelihood(
     images = check_images(images)
     num_samples = checks.positive_integer("num_samples", num_samples)
     seed = checks.integer("seed", seed)
-    z = encoder(images[:1]).sample(seed=[0, 0])
+    z = checks.function("encoder", encoder)(images[:1]).sample(seed=[0, 0])
     check_prior(prior, z.shape[1:], z.dtype)
-    decoder(z)  # creates weights that are not there yet
+    checks.function("decoder", decoder)(z)  # creates weights that are not there yet
     size = min(len(images), _IMAGES_PER_BLOCK)
     block = tf.TensorSpec([size, *images.shape[1:]], images.dtype)
     program = compiled(_CompiledWeights, encoder, decoder, prior, block)
@@ -259,7 +259,7 @@ def mutual_information(
     num = len(images)
     if num < 2:
         raise ValueError(f"images must be two or more, got {num}")
-    q = encoder(images)
+    q = checks.function("encoder", encoder)(images)
     rates = _finite(rate(q, prior).numpy())
     z = q.sample(seed=[seed, 0])
 
@@ -306,6 +306,7 @@ def active_units(
     """
     threshold = checks.number("threshold", threshold)
     images = check_images(images)
+    checks.function("encoder", encoder)
     starts = range(0, len(images), _IMAGES_PER_CALL)
     means = [encoder(images[start : start + _IMAGES_PER_CALL]).mean() for start in starts]
     return np.var(_finite(np.concatenate(means)), axis=0, dtype=np.float64) > threshold
@@ -316,7 +317,7 @@ def _finite(numbers: np.ndarray) -> np.ndarray:
     broken = ~np.isfinite(numbers.reshape(len(numbers), -1)).all(axis=1)
     if broken.any():
         raise ValueError(
-            f"encoder and decoder must give finite numbers, got NaN or infinity for {broken.sum()} "
-            f"of {len(numbers)} images, as a training leaves them that went wrong"
+            "encoder, decoder and prior must give finite numbers, got NaN or infinity for "
+            f"{broken.sum()} of {len(numbers)} images, as a training leaves them that went wrong"
         )
     return numbers

@@ -21,6 +21,7 @@ import pandas as pd
 import sonnet as snt
 import tensorflow as tf
 
+from vae_helpers import checks
 from vae_helpers.data import check_images
 from vae_helpers.evaluation import active_units, evaluate
 from vae_helpers.models import Decoder, Encoder, standard_normal, tfd
@@ -33,7 +34,6 @@ _LINK = {"scale_fn"}
 _TRAINING = {"batch_size", "beta", "learning_rate", "training_steps", "seed"}
 _COLUMNS = sorted(_SIZES | _LINK | _TRAINING)
 _COMPILED = sorted(_SIZES | _LINK | {"batch_size"})  # what programs differ in
-_PROCESS = os.getpid()  # which imported this; a fork of it has another
 
 
 def sweep(
@@ -105,8 +105,10 @@ def sweep(
             f"test_images must have the shape of images, {list(images.shape[1:])}, "
             f"got {list(test_images.shape[1:])}"
         )
-    if measure is not None and not callable(measure):
-        raise ValueError(f"measure must be a function of a model, got {measure!r}")
+    if measure is not None:
+        checks.function("measure", measure)
+    if not isinstance(executor, Executor | None):
+        raise ValueError(f"executor must be one of concurrent.futures, got {executor!r}")
     keys = [_key(configuration) for configuration in configurations] if file is not None else []
     finished = _File(file, images, test_images) if file is not None else None
     rows = {i: finished.rows[key] for i, key in enumerate(keys) if key in finished.rows}
@@ -185,11 +187,7 @@ def _loaded(path: Path) -> np.ndarray:
 
 def _run(configuration, images, test_images, measure) -> dict[str, Any]:
     """Trains and scores one model."""
-    if os.getpid() != _PROCESS:
-        raise RuntimeError(
-            "executor must start its processes anew, for TensorFlow cannot run in a fork: "
-            'give it mp_context=multiprocessing.get_context("spawn")'
-        )
+    checks.process()
     if isinstance(images, Path):
         images, test_images = _loaded(images), _loaded(test_images)
     latent_size = configuration["latent_size"]

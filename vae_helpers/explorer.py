@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from matplotlib.figure import Figure
 
+from vae_helpers import checks
 from vae_helpers.data import check_images
 from vae_helpers.models import Decoder
 from vae_helpers.objective import check_prior
@@ -65,7 +66,7 @@ def latent_explorer(
     examples = images[:10] if examples is None else check_images(examples, "examples")
     if not isinstance(prior, tfd.Normal):
         raise ValueError(f"prior must be a tfd.Normal, got {type(prior).__name__}")
-    q = encoder(images[:1])
+    q = checks.function("encoder", encoder)(images[:1])
     check_prior(prior, q.batch_shape[1:], q.dtype)
     kl = _mean_kl(encoder, prior, images)
     if not np.isfinite(kl).all():

@@ -35,7 +35,7 @@ class Encoder(snt.Module):
             post's), tf.exp or tf.nn.softplus.
 
     Raises:
-        ValueError: if a size is not a positive integer.
+        ValueError: if a size is not a positive integer, or a function none.
 
     Example:
         >>> q = Encoder(hidden_sizes=[100, 100], latent_size=10)(images)
@@ -53,6 +53,8 @@ class Encoder(snt.Module):
         super().__init__(name="encoder")
         hidden_sizes = checks.positive_integers("hidden_sizes", hidden_sizes)
         latent_size = checks.positive_integer("latent_size", latent_size)
+        checks.function("activation", activation)
+        checks.function("scale_fn", scale_fn)
         # What makes two encoders the same function of their weights (see training).
         self.architecture = (hidden_sizes, latent_size, activation, scale_fn)
 
@@ -98,7 +100,7 @@ class Decoder(snt.Module):
             e.g. tfd.Bernoulli (the post's) or tfd.ContinuousBernoulli.
 
     Raises:
-        ValueError: if a size is not a positive integer.
+        ValueError: if a size is not a positive integer, or a function none.
 
     Example:
         >>> p = Decoder(hidden_sizes=[100, 100], output_shape=[28, 28, 1])(z)
@@ -116,6 +118,8 @@ class Decoder(snt.Module):
         super().__init__(name="decoder")
         hidden_sizes = checks.positive_integers("hidden_sizes", hidden_sizes)
         output_shape = checks.positive_integers("output_shape", output_shape)
+        checks.function("activation", activation)
+        checks.function("likelihood", likelihood)
         self.architecture = (hidden_sizes, output_shape, activation, likelihood)
 
         flat_output_shape = int(np.prod(output_shape))

@@ -38,6 +38,8 @@ def rate(q: tfd.Distribution, prior: tfd.Distribution) -> tf.Tensor:
 
 def check_prior(prior: tfd.Distribution, shape: Any, dtype: tf.DType) -> None:
     """Raises a ValueError if a prior is not over codes of this shape, [L] (or []), and type."""
+    if not isinstance(prior, tfd.Distribution):
+        raise ValueError(f"prior must be a distribution of TFP, got {prior!r}")
     if prior.batch_shape + prior.event_shape != shape:
         raise ValueError(
             f"prior must have the latent size of q, {shape}, "
@@ -115,8 +117,14 @@ def log_weight(
         [..., N], nats.
 
     Raises:
-        ValueError: if `z` has another latent size than `q` or `prior`.
+        ValueError: if `z` has another latent size than `q` or `prior`, or other numbers
+            of draws or images than `distortion`.
     """
+    if distortion.shape != z.shape[:-1]:  # which would be broadcast
+        raise ValueError(
+            f"distortion must have the shape of z without its last axis, {z.shape[:-1]}, "
+            f"got {distortion.shape}"
+        )
     return log_density(prior, z) - log_density(q, z) - distortion
 
 
@@ -149,7 +157,7 @@ def original_loss(
     """Averages the two terms as the post does: the rate over latents, the distortion over pixels.
 
     Args:
-        rate, distortion: nats per image, numbers or arrays of any one shape.
+        rate, distortion: nats per image, numbers or arrays of one shape.
         beta: the post's weight of the averaged KL.
         num_pixels, latent_size: what the post's means divide by.
 
@@ -158,9 +166,12 @@ def original_loss(
         total = reconstruction + beta * kl.
 
     Raises:
-        ValueError: if a size is not a positive integer, or `beta` a number that is
-            negative or not finite.
+        ValueError: if a size is not a positive integer, `beta` a number that is
+            negative or not finite, or the terms have two shapes.
     """
+    shapes = [tuple(getattr(term, "shape", ())) for term in (rate, distortion)]
+    if shapes[0] != shapes[1]:  # which would be broadcast
+        raise ValueError(f"distortion must have the shape of rate, {shapes[0]}, got {shapes[1]}")
     if not tf.is_tensor(beta):
         beta = checks.number("beta", beta)
     kl = rate / checks.positive_integer("latent_size", latent_size)

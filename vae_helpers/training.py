@@ -456,7 +456,14 @@ def _flattened(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
 
 
 def seed_new_weights(encoder: snt.Module, decoder: snt.Module, seed: int) -> None:
-    """Sets TensorFlow's seed, from which weights are drawn, unless the networks have theirs."""
+    """Sets TensorFlow's seed, from which weights are drawn, unless the networks have theirs.
+
+    Raises:
+        ValueError: if one of them is not a module.
+    """
+    for name, module in {"encoder": encoder, "decoder": decoder}.items():
+        if not isinstance(module, tf.Module):
+            raise ValueError(f"{name} must be a module of Sonnet, got {module!r}")
     # Sonnet's own property refuses to be asked before the first call.
     if not any(tf.Module.variables.fget(module) for module in (encoder, decoder)):
         tf.random.set_seed(seed)
@@ -494,10 +501,10 @@ def check_model(encoder, decoder, prior, image) -> int:
     Raises:
         ValueError: if `prior` or the image that `decoder` makes has another size.
     """
-    q = encoder(image)
+    q = checks.function("encoder", encoder)(image)
     rate(q, prior)
     z = q.sample(seed=[0, 0])
-    distortion(decoder(z), image)
+    distortion(checks.function("decoder", decoder)(z), image)
     return z.shape[-1]
 
 
@@ -575,10 +582,16 @@ def check_end(
 def _diagnosis(row: pd.Series, learning_rate: float, beta: float) -> str:
     terms = ["rate", "distortion", "total"]
     term = next((t for t in terms if not np.isfinite(row[t])), "total")
-    return (
+    found = (
         f"the {term} is {row[term]} at step {row['step']:.0f} (rate {row['rate']:g}, distortion "
-        f"{row['distortion']:g} nats). {_cause(learning_rate, beta)}"
+        f"{row['distortion']:g} nats). "
     )
+    if row["step"] == 1 and term != "total":
+        return found + (
+            "Nothing was trained before it: the likely cause is in encoder, decoder or prior, as "
+            "they were given. Make them anew."
+        )
+    return found + _cause(learning_rate, beta)
 
 
 def _cause(learning_rate: float, beta: float) -> str:
