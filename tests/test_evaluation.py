@@ -151,5 +151,5 @@ def test_only_models_of_one_architecture_share_a_program(images, make_model):
         table = evaluate(encoder, decoder, prior, few)
         q = encoder(few)
         known = rate(q, prior), distortion(decoder(q.sample(seed=[0, 0])), few)
-        # The continuous one's distortion is near 0, a difference of two of hundreds.
-        np.testing.assert_allclose(table[["rate", "distortion"]].T, known, rtol=1e-4, atol=0.02)
+        # The distortion of the continuous one may be near 0.
+        np.testing.assert_allclose(table[["rate", "distortion"]].T, known, rtol=1e-4, atol=1e-4)
