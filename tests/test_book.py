@@ -103,7 +103,7 @@ def open_a_solution(page, address: str) -> None:
     """Looks at a page of solutions as it comes, and clicks on the first."""
     exercises = page.locator("article section section")
     assert exercises.count() == page.locator("details.solution").count() >= 2, address
-    answer = page.get_by_text("What was to be seen").first
+    answer = page.get_by_text("What you should see").first
     assert not answer.is_visible()
     page.get_by_text("Solution", exact=True).first.click()
     assert answer.is_visible()

@@ -124,7 +124,7 @@ def test_solutions_have_their_frame(path):
     for start, end in zip(starts, [*starts[1:], None], strict=True):
         cells = solution.cells[start:end]
         text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-        assert text.count("**What was to be seen**: ") == text.count("**Why**: ") == 1
+        assert text.count("**What you should see**: ") == text.count("**Why**: ") == 1
         kinds = ["guard" in cell.metadata.get("tags", []) for cell in cells]
         assert sum(kinds) == 1 and kinds[-1]
         assert any(cell.get("outputs") for cell in cells)
