@@ -76,7 +76,8 @@ def load(path: Path, model) -> tuple[int, float]:
                 variable.assign(state[name])
             return int(state["passes"]), float(state["seconds"])
     except (
-        EOFError, KeyError, NotImplementedError, TypeError, ValueError, zipfile.BadZipFile
+        ArithmeticError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError,
+        zipfile.BadZipFile,
     ) as error:  # fmt: skip
         raise OSError(f"{path} is no checkpoint ({error}): remove it to train anew") from error
 
@@ -143,7 +144,9 @@ def known_rows() -> pd.DataFrame:
         return pd.DataFrame(columns=["k", "passes"])
     try:
         table = pd.read_csv(TABLE)
-        return table.astype({"k": int, "passes": int})
+        if not (table[["k", "passes"]].dtypes == int).all():
+            raise ValueError("k and passes must be whole numbers")
+        return table
     except (KeyError, ValueError) as error:
         raise OSError(
             f"{TABLE} is not of this command ({error}): remove it to begin anew"

@@ -70,6 +70,19 @@ def test_other_names_of_mnist_need_no_network_either(images, name):
     np.testing.assert_array_equal(load_images(name, "test[:5]")[0], images[:5])
 
 
+def test_a_set_whose_name_begins_with_mnist_is_another(monkeypatch):
+    places = []
+
+    def download(builder):
+        places.append(str(builder.data_dir))
+        raise ConnectionError
+
+    monkeypatch.setattr(data, "_download", download)
+    with pytest.raises(ConnectionError):
+        load_images("mnist_corrupted", "train")
+    assert len(places) == 1 and str(data._EMBEDDED) not in places[0]
+
+
 def test_without_a_network_the_error_names_the_set_and_the_place(monkeypatch, tmp_path):
     monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))
     monkeypatch.setattr("urllib.request.getproxies", dict)

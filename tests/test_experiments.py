@@ -205,8 +205,16 @@ def test_what_would_fail_in_the_end_is_said_before_anything_is_trained(images, t
 
 @pytest.mark.parametrize("executor", [3, "dask", ProcessPoolExecutor])
 def test_what_runs_nothing_is_named(images, executor):
-    with pytest.raises(ValueError, match="^executor must be one of concurrent.futures, got"):
+    with pytest.raises(ValueError, match="^executor must be .*, got"):
         sweep([SMALL], images[:99], images[:9], executor=executor)
+
+
+@pytest.mark.parametrize("configurations", [None, 3, "abc", [3]])
+def test_what_are_no_configurations_is_named(images, configurations):
+    with pytest.raises(ValueError, match="^configurations must be a list of dictionaries"):
+        sweep(configurations, images[:99], images[:9])
+    with pytest.raises(ValueError, match="^file must be a path, got 3.5"):
+        sweep([SMALL], images[:99], images[:9], file=3.5)
 
 
 @pytest.mark.parametrize("returned", [None, [1], {1: 2}])

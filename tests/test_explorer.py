@@ -261,6 +261,8 @@ def test_other_arguments_are_checked(images):
     encoder, decoder = Encoder([8], 3), Decoder([8], [28, 28, 1])
     with pytest.raises(ValueError, match="prior must be a tfd.Normal, got Laplace"):
         latent_explorer(decoder, encoder, tfd.Laplace(tf.zeros(3), 1.0), images[:20])
+    with pytest.raises(ValueError, match="encoder must be a function, got None"):
+        latent_explorer(decoder, None, standard_normal(3), images[:20])
 
 
 # What it does in a browser.

@@ -637,13 +637,16 @@ tf_keras.mixed_precision.set_global_policy("mixed_float16")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only a Unix forks")
-@pytest.mark.parametrize("what", ["load_images", "train", "evaluate", "sweep"])
+@pytest.mark.parametrize("what", ["load_images", "train", "evaluate", "decoder", "sweep"])
 def test_a_fork_is_refused_where_it_would_hang(images, make_model, what):
     model = make_model()
+    codes = model[0](images[:1000]).loc
+    model[1](codes)
     work = {
         "load_images": load_images,
         "train": lambda: train(*model, images, progress=False),
         "evaluate": lambda: evaluate(*model, images),
+        "decoder": lambda: model[1](codes),
         "sweep": lambda: sweep([{"hidden_sizes": [4], "latent_size": 1}], images, images),
     }
     child = os.fork()

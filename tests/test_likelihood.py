@@ -353,13 +353,25 @@ def test_a_broken_checkpoint_is_named(recipe, images, tmp_path):
     whole = path.read_bytes()
     other = io.BytesIO()
     np.savez(other, **dict(np.load(path)) | {"passes": [4, 13]})
-    for content in (b"", whole[: len(whole) // 2], other.getvalue()):
+    encrypted = bytearray(whole)
+    encrypted[whole.index(b"PK\x01\x02") + 8] |= 1  # a flag in the zip's list of files
+    for content in (b"", whole[: len(whole) // 2], other.getvalue(), bytes(encrypted)):
         path.write_bytes(content)
         with pytest.raises(OSError, match=r"k1.npz is no checkpoint .*: remove it"):
             recipe.load(path, model)
 
 
-@pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "k,passes\n1,x\n", "k,passes\n1,2,3,4\n5\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "a,b\n1,2\n",
+        "k,passes\n1,x\n",
+        "k,passes\n,4\n",
+        "k,passes\n1,4.7\n",
+        "k,passes\n1,2,3,4\n5\n",
+    ],
+)
 def test_a_broken_table_is_named_and_stays(recipe, monkeypatch, tmp_path, content):
     monkeypatch.setattr(recipe, "TABLE", tmp_path / "table.csv")
     recipe.TABLE.write_text(content)

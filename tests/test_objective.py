@@ -99,7 +99,7 @@ def test_the_gradient_of_the_rate_is_that_of_finite_differences():
 
 
 def test_bad_arguments_are_named(images):
-    for terms in [(np.zeros(3), np.zeros([3, 1])), (tf.zeros(3), 1.0)]:
+    for terms in [(np.zeros(3), np.zeros([3, 1])), (np.zeros(3), np.zeros(1)), (tf.zeros(3), 1.0)]:
         with pytest.raises(ValueError, match="distortion must have the shape of rate"):
             original_loss(*terms, beta=1.0, num_pixels=784, latent_size=10)
     with pytest.raises(ValueError, match="prior must be a distribution of TFP, got None"):
@@ -120,11 +120,30 @@ def test_codes_of_another_size_are_named():
     for prior, codes in [(standard_normal(3), one), (standard_normal(1), z)]:
         with pytest.raises(ValueError, match="^z must have the latent size of distribution"):
             log_weight(q, prior, tf.zeros(5), codes)
-    for wrong in (tf.zeros([]), tf.zeros([5, 1]), tf.zeros([2, 5])):
+    for wrong in (0.0, tf.zeros([1]), [0.0] * 4, np.zeros([5, 1]), tf.zeros([2, 5])):
         with pytest.raises(ValueError, match="^distortion must have the shape of z without"):
             log_weight(q, standard_normal(3), wrong, z)
     for distribution in (q, joint):  # in any number of draws
         assert log_density(distribution, tf.zeros([2, 5, 3])).shape == (2, 5)
+
+
+def test_shapes_may_be_unknown_until_a_program_runs():
+    q, prior, z = tfd.Normal(tf.zeros([5, 3]), 1.0), standard_normal(3), tf.ones([5, 3])
+    known = log_weight(q, prior, tf.zeros(5), z)
+    np.testing.assert_array_equal(log_weight(q, prior, [0.0] * 5, z.numpy().tolist()), known)
+    total = original_loss(np.ones(5), np.ones(5), beta=1.0, num_pixels=1, latent_size=1)[0]
+    for shape in ([None], None):
+
+        @tf.function(input_signature=[tf.TensorSpec(shape), tf.TensorSpec([None, 3])])
+        def weights(distortion, z):
+            return log_weight(q, prior, distortion, z)
+
+        @tf.function(input_signature=[tf.TensorSpec(shape), tf.TensorSpec([5])])
+        def totals(rate, distortion):
+            return original_loss(rate, distortion, beta=1.0, num_pixels=1, latent_size=1)[0]
+
+        np.testing.assert_allclose(weights(tf.zeros(5), z), known, rtol=1e-6)
+        np.testing.assert_array_equal(totals(tf.ones(5), tf.ones(5)), total)
 
 
 def test_the_bound_is_the_evidence_where_q_is_the_posterior():

@@ -62,9 +62,19 @@ def test_what_else_is_printed_at_the_start_is_passed_on():
 
 
 @pytest.mark.slow
-def test_it_loads_where_nothing_can_be_printed():
-    command = ["sh", "-c", 'exec "$0" -c "import vae_helpers.data" 2>&-', sys.executable]
-    assert subprocess.run(command, check=False).returncode == 0
+def test_it_works_where_nothing_can_be_printed(tmp_path):
+    """And its log goes into no file that has been given the number of the error stream."""
+    code = (
+        "from vae_helpers.training import train\n"
+        "from vae_helpers.models import *\n"
+        "import numpy as np\n"
+        "with open('mine', 'w') as file: print('own', file=file)\n"
+        "model = Encoder([4], 2), Decoder([4], [2, 2, 1]), standard_normal(2)\n"
+        "train(*model, np.ones([9, 2, 2, 1], np.uint8), batch_size=4, training_steps=2)\n"
+    )
+    command = ["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, code]
+    assert subprocess.run(command, check=False, cwd=tmp_path).returncode == 0
+    assert (tmp_path / "mine").read_text() == "own\n"
 
 
 def test_imports_run_one_way():
@@ -103,3 +113,5 @@ def test_a_claim_that_holds_is_silent_and_one_that_fails_is_not(monkeypatch, cap
     monkeypatch.setenv("VAE_STRICT", "1")
     with pytest.raises(AssertionError, match="water is dry"):
         check(False, "water is dry")
+    with pytest.raises(ValueError, match="claim must be a sentence, got False"):
+        check("water is dry", False)

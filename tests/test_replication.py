@@ -15,12 +15,15 @@ import pandas as pd
 import pytest
 import sonnet as snt
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from vae_helpers import replication
 from vae_helpers.data import to_float
 from vae_helpers.objective import distortion, original_loss, rate
 from vae_helpers.replication import train_replicated
 from vae_helpers.training import NonFiniteLossError, batch_indices, train
+
+tfd = tfp.distributions
 
 # TensorFlow cuts the processor in two only before it starts.
 SCRIPT = """
@@ -91,6 +94,18 @@ def test_what_cannot_be_split_is_named(images, make_model):
         ValueError, match="batch_size must be a multiple of 1.*at most 10, .*got 11"
     ):
         train_replicated(replicator, *make_model(), images[:10], batch_size=11)
+    with pytest.raises(ValueError, match="replicator must be one of snt.distribute, got None"):
+        train_replicated(None, *make_model(), images[:10])
+    with replicator.scope():
+        encoder, decoder, _ = make_model()
+
+    class Heavy(tf.Module):  # whose tails the noise of a Gaussian would lack
+        def __call__(self, x):
+            q = encoder(x)
+            return tfd.Laplace(q.loc, q.scale)
+
+    with pytest.raises(ValueError, match="encoder must return a tfd.Normal, got Laplace"):
+        train_replicated(replicator, Heavy(), decoder, tfd.Laplace(tf.zeros(3), 1.0), images[:64])
     two = types.SimpleNamespace(num_replicas_in_sync=2)
     with pytest.raises(ValueError, match="batch_size must be a multiple of 2, .* got 5"):
         train_replicated(two, *make_model(), images[:10], batch_size=5)

@@ -318,7 +318,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_term_and_cause(images, make_m
 
 
 def test_a_total_that_overflows_is_named(images, make_model):
-    with pytest.raises(NonFiniteLossError, match=r"the total .* at step 1 .* beta below 1e\+38"):
+    with pytest.raises(NonFiniteLossError, match=r"the total .* at step 1 .* below 1e\+38\.$"):
         train(*make_model(), images, beta=1e38, training_steps=3)
 
 
@@ -331,7 +331,7 @@ def test_what_is_broken_from_the_start_is_not_blamed_on_the_step(images, make_mo
 
 
 @pytest.mark.parametrize("name", ["encoder", "decoder", "prior"])
-@pytest.mark.parametrize("value", [None, 3, "mnist"])
+@pytest.mark.parametrize("value", [None, 3, "mnist", Encoder, lambda x: tf.zeros([len(x), 3])])
 def test_what_is_no_model_is_named(images, make_model, name, value):
     model = dict(zip(["encoder", "decoder", "prior"], make_model(), strict=True)) | {name: value}
     calls = {
@@ -343,8 +343,14 @@ def test_what_is_no_model_is_named(images, make_model, name, value):
     }
     for call, names in calls.items():
         if name in names:
-            with pytest.raises(ValueError, match=f"^{name} must be .* got {value!r}"):
+            with pytest.raises(ValueError, match=f"^{name} must (be|return) .* got"):
                 call(*(model[n] for n in names), images[:99])
+
+
+@pytest.mark.parametrize("value", [None, "False", 1])
+def test_whether_to_binarize_is_true_or_false(images, make_model, value):
+    with pytest.raises(ValueError, match=f"binarized must be True or False, got {value!r}"):
+        train(*make_model(), images, binarized=value)
 
 
 def test_weights_that_the_last_step_throws_out_of_range_are_said(images, make_model):

@@ -17,6 +17,7 @@ import tempfile
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors and worse
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
+_PROCESS = os.getpid()
 _STARTUP_LOG = re.compile(
     rb"All log messages before absl::InitializeLog"
     rb"|oneDNN custom operations are on"
@@ -29,9 +30,12 @@ _STARTUP_LOG = re.compile(
 
 
 def _load() -> None:
-    if sys.stderr is None:  # as in a process without a terminal: nobody reads it
-        return
-    sys.stderr.flush()
+    if sys.stderr is not None:  # as it is in a process without a terminal
+        sys.stderr.flush()
+    try:
+        os.fstat(2)
+    except OSError:  # closed: the next file that is opened would get its number, and all logs
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as log:
         os.dup2(log.fileno(), 2)
@@ -47,6 +51,15 @@ def _load() -> None:
             for line in log:
                 if not _STARTUP_LOG.search(line):
                     os.write(2, line)
+
+
+def refuse_fork() -> None:
+    """Raises a RuntimeError in a fork of this process, where TensorFlow would wait for ever."""
+    if os.getpid() != _PROCESS:
+        raise RuntimeError(
+            "TensorFlow cannot run in a fork of the process that loaded it: start processes anew, "
+            'as an executor does with mp_context=multiprocessing.get_context("spawn")'
+        )
 
 
 _load()

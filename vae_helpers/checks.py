@@ -1,13 +1,11 @@
 """Checks of arguments: each error names the argument, its value and what is allowed."""
 
 import numbers
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 _MOST = 2**31 - 1  # of int32, in which compiled programs count
 _TINY, _HUGE = 2.0**-126, 3.4028234e38  # of float32, in which they compute
-_PROCESS = os.getpid()  # which loads TensorFlow; a fork of it has another
 
 
 def positive_integer(name: str, value: Any) -> int:
@@ -54,10 +52,13 @@ def function(name: str, value: Any) -> Callable:
     return value
 
 
-def process() -> None:
-    """Raises a RuntimeError in a fork of the process that loaded TensorFlow, where it would hang."""
-    if os.getpid() != _PROCESS:
-        raise RuntimeError(
-            "processes must be started anew, for TensorFlow cannot run in a fork: give an executor "
-            'mp_context=multiprocessing.get_context("spawn")'
+def called(name: str, network: Any, x: Any) -> Any:
+    """Returns the distribution that a network makes of `x`, or raises a ValueError that names it."""
+    if isinstance(network, type):
+        raise ValueError(f"{name} must be an instance, got the class {network.__name__}")
+    distribution = function(name, network)(x)
+    if not hasattr(distribution, "sample"):
+        raise ValueError(
+            f"{name} must return a distribution of TFP, got {type(distribution).__name__}"
         )
+    return distribution

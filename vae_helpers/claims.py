@@ -13,10 +13,13 @@ def check(condition: bool, claim: str) -> None:
         claim: the sentence, as a student would understand it.
 
     Raises:
+        ValueError: if `claim` is no text.
         AssertionError: if the claim fails and the environment variable
             VAE_STRICT is set to 1, as the tests do. Elsewhere the claim is
             printed: with other hyperparameters that is a finding, not a fault.
     """
+    if not isinstance(claim, str):  # the two in the wrong order would hold for ever
+        raise ValueError(f"claim must be a sentence, got {claim!r}")
     if condition:
         return
     if os.environ.get("VAE_STRICT") == "1":

@@ -1,6 +1,6 @@
 """Images: MNIST from inside the package, and the checks that every image passes."""
 
-import vae_helpers._quiet  # noqa: F401  # isort: skip  (before TensorFlow)
+from vae_helpers._quiet import refuse_fork  # isort: skip  (before TensorFlow)
 
 import hashlib
 import socket
@@ -55,7 +55,7 @@ def load_images(name: str = "mnist", split: str = "train") -> tuple[np.ndarray, 
     """
     import tensorflow_datasets as tfds
 
-    checks.process()
+    refuse_fork()
     if not isinstance(name, str):
         raise ValueError(f"name must be a TensorFlow Datasets image set, got {name!r}")
     # As TFDS takes them: "MNIST" and "mnist:3.0.1", too.
@@ -64,7 +64,7 @@ def load_images(name: str = "mnist", split: str = "train") -> tuple[np.ndarray, 
         _check_files(data_dir / "mnist" / "3.0.1")
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except (AssertionError, tfds.core.DatasetNotFoundError, ValueError) as error:
+    except (AssertionError, tfds.core.DatasetNotFoundError, TypeError, ValueError) as error:
         raise ValueError(f"name must be a TensorFlow Datasets image set, got {name!r}") from error
     features = builder.info.features or {}
     labeled = {"image", "label"} <= set(features) and features["label"].shape == ()
@@ -144,9 +144,7 @@ def check_images(images: Any, name: str = "images") -> np.ndarray:
     Raises:
         ValueError: if they have another rank or type, if there are none, or if
             a float is NaN or outside [0, 1].
-        RuntimeError: in a fork of the process that loaded TensorFlow.
     """
-    checks.process()  # here, for images come before all that is computed
     if isinstance(images, dict):
         if "image" not in images:
             raise ValueError(f"{name} must have the key 'image', got the keys {list(images)}")
@@ -189,7 +187,9 @@ def to_float(images: Any, name: str = "images") -> tf.Tensor:
 
     Raises:
         ValueError: as `check_images`.
+        RuntimeError: in a fork of the process that loaded TensorFlow.
     """
+    refuse_fork()
     if not tf.is_symbolic_tensor(images):
         images = tf.convert_to_tensor(check_images(images, name))
     return tf.image.convert_image_dtype(images, tf.float32)

@@ -169,9 +169,9 @@ def log_likelihood(
     images = check_images(images)
     num_samples = checks.positive_integer("num_samples", num_samples)
     seed = checks.integer("seed", seed)
-    z = checks.function("encoder", encoder)(images[:1]).sample(seed=[0, 0])
+    z = checks.called("encoder", encoder, images[:1]).sample(seed=[0, 0])
     check_prior(prior, z.shape[1:], z.dtype)
-    checks.function("decoder", decoder)(z)  # creates weights that are not there yet
+    checks.called("decoder", decoder, z)  # creates weights that are not there yet
     size = min(len(images), _IMAGES_PER_BLOCK)
     block = tf.TensorSpec([size, *images.shape[1:]], images.dtype)
     program = compiled(_CompiledWeights, encoder, decoder, prior, block)
@@ -259,7 +259,7 @@ def mutual_information(
     num = len(images)
     if num < 2:
         raise ValueError(f"images must be two or more, got {num}")
-    q = checks.function("encoder", encoder)(images)
+    q = checks.called("encoder", encoder, images)
     rates = _finite(rate(q, prior).numpy())
     z = q.sample(seed=[seed, 0])
 
@@ -306,9 +306,8 @@ def active_units(
     """
     threshold = checks.number("threshold", threshold)
     images = check_images(images)
-    checks.function("encoder", encoder)
-    starts = range(0, len(images), _IMAGES_PER_CALL)
-    means = [encoder(images[start : start + _IMAGES_PER_CALL]).mean() for start in starts]
+    blocks = np.split(images, range(_IMAGES_PER_CALL, len(images), _IMAGES_PER_CALL))
+    means = [checks.called("encoder", encoder, block).mean() for block in blocks]
     return np.var(_finite(np.concatenate(means)), axis=0, dtype=np.float64) > threshold
 
 

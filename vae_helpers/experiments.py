@@ -86,8 +86,11 @@ def sweep(
         Exception: that of the first configuration, if every one has failed, e.g. a
             RuntimeError of an executor that forks its processes or has lost all workers.
     """
-    configurations = list(configurations)
-    if not all(isinstance(configuration, Mapping) for configuration in configurations):
+    if isinstance(configurations, Iterable):
+        configurations = list(configurations)
+    if not isinstance(configurations, list) or not all(
+        isinstance(configuration, Mapping) for configuration in configurations
+    ):
         raise ValueError(f"configurations must be a list of dictionaries, got {configurations}")
     if not configurations:
         raise ValueError("configurations must hold at least one, got none")
@@ -108,7 +111,12 @@ def sweep(
     if measure is not None:
         checks.function("measure", measure)
     if not isinstance(executor, Executor | None):
-        raise ValueError(f"executor must be one of concurrent.futures, got {executor!r}")
+        raise ValueError(
+            "executor must be one of concurrent.futures, or client.get_executor() of a Dask client, "
+            f"got {executor!r}"
+        )
+    if not isinstance(file, str | os.PathLike | None):
+        raise ValueError(f"file must be a path, got {file!r}")
     keys = [_key(configuration) for configuration in configurations] if file is not None else []
     finished = _File(file, images, test_images) if file is not None else None
     rows = {i: finished.rows[key] for i, key in enumerate(keys) if key in finished.rows}
@@ -187,7 +195,6 @@ def _loaded(path: Path) -> np.ndarray:
 
 def _run(configuration, images, test_images, measure) -> dict[str, Any]:
     """Trains and scores one model."""
-    checks.process()
     if isinstance(images, Path):
         images, test_images = _loaded(images), _loaded(test_images)
     latent_size = configuration["latent_size"]

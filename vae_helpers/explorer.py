@@ -66,7 +66,7 @@ def latent_explorer(
     examples = images[:10] if examples is None else check_images(examples, "examples")
     if not isinstance(prior, tfd.Normal):
         raise ValueError(f"prior must be a tfd.Normal, got {type(prior).__name__}")
-    q = checks.function("encoder", encoder)(images[:1])
+    q = checks.called("encoder", encoder, images[:1])
     check_prior(prior, q.batch_shape[1:], q.dtype)
     kl = _mean_kl(encoder, prior, images)
     if not np.isfinite(kl).all():

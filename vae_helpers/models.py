@@ -1,6 +1,6 @@
 """The encoder q(z|x), the decoder p(x|z) and the prior p(z) of the post."""
 
-import vae_helpers._quiet  # noqa: F401  # isort: skip  (before TensorFlow)
+from vae_helpers._quiet import refuse_fork  # isort: skip  (before TensorFlow)
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -150,6 +150,7 @@ class Decoder(snt.Module):
 
 def _to_codes(z: Any) -> tf.Tensor:
     """Converts codes to float32 [N, L], after checking what is known of them before they run."""
+    refuse_fork()
     try:
         z = tf.convert_to_tensor(z, tf.float32)
     except (TypeError, ValueError) as error:

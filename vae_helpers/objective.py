@@ -120,7 +120,9 @@ def log_weight(
         ValueError: if `z` has another latent size than `q` or `prior`, or other numbers
             of draws or images than `distortion`.
     """
-    if distortion.shape != z.shape[:-1]:  # which would be broadcast
+    z = tf.convert_to_tensor(z)
+    distortion = tf.convert_to_tensor(distortion, dtype_hint=z.dtype)
+    if not distortion.shape.is_compatible_with(z.shape[:-1]):  # which would be broadcast
         raise ValueError(
             f"distortion must have the shape of z without its last axis, {z.shape[:-1]}, "
             f"got {distortion.shape}"
@@ -169,8 +171,8 @@ def original_loss(
         ValueError: if a size is not a positive integer, `beta` a number that is
             negative or not finite, or the terms have two shapes.
     """
-    shapes = [tuple(getattr(term, "shape", ())) for term in (rate, distortion)]
-    if shapes[0] != shapes[1]:  # which would be broadcast
+    shapes = [tf.TensorShape(getattr(term, "shape", ())) for term in (rate, distortion)]
+    if not shapes[0].is_compatible_with(shapes[1]):  # which would be broadcast
         raise ValueError(f"distortion must have the shape of rate, {shapes[0]}, got {shapes[1]}")
     if not tf.is_tensor(beta):
         beta = checks.number("beta", beta)

@@ -68,6 +68,8 @@ def train_replicated(
         UserWarning: as `training.train`.
     """
     images = check_images(images)
+    if not hasattr(replicator, "num_replicas_in_sync"):
+        raise ValueError(f"replicator must be one of snt.distribute, got {replicator!r}")
     num_replicas = replicator.num_replicas_in_sync
     batch_size = checks.positive_integer("batch_size", batch_size)
     if batch_size % num_replicas or batch_size > len(images):
@@ -82,6 +84,8 @@ def train_replicated(
     with replicator.scope():
         seed_new_weights(encoder, decoder, seed)
         latent_size = check_model(encoder, decoder, prior, images[:1])
+        if not isinstance(q := encoder(images[:1]), tfd.Normal):  # whose noise is drawn below
+            raise ValueError(f"encoder must return a tfd.Normal, got {type(q).__name__}")
         optimizer = snt.optimizers.Adam(learning_rate)
     weights = encoder.trainable_variables + decoder.trainable_variables
     if not all(isinstance(weight, tf.distribute.DistributedValues) for weight in weights):

@@ -8,6 +8,7 @@ import copy
 import functools
 import gc
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -132,6 +133,8 @@ def train(
     learning_rate = checks.number("learning_rate", learning_rate, positive=True)
     training_steps = checks.positive_integer("training_steps", training_steps)
     num_samples = checks.positive_integer("num_samples", num_samples)
+    if not isinstance(binarized, bool):
+        raise ValueError(f"binarized must be True or False, got {binarized!r}")
     seed = checks.integer("seed", seed)
 
     with _INITIALIZATION:
@@ -501,10 +504,10 @@ def check_model(encoder, decoder, prior, image) -> int:
     Raises:
         ValueError: if `prior` or the image that `decoder` makes has another size.
     """
-    q = checks.function("encoder", encoder)(image)
+    q = checks.called("encoder", encoder, image)
     rate(q, prior)
     z = q.sample(seed=[0, 0])
-    distortion(checks.function("decoder", decoder)(z), image)
+    distortion(checks.called("decoder", decoder, z), image)
     return z.shape[-1]
 
 
@@ -586,10 +589,12 @@ def _diagnosis(row: pd.Series, learning_rate: float, beta: float) -> str:
         f"the {term} is {row[term]} at step {row['step']:.0f} (rate {row['rate']:g}, distortion "
         f"{row['distortion']:g} nats). "
     )
-    if row["step"] == 1 and term != "total":
-        return found + (
-            "Nothing was trained before it: the likely cause is in encoder, decoder or prior, as "
-            "they were given. Make them anew."
+    if row["step"] == 1:  # nothing was trained before it
+        if term == "total" and beta > 1:
+            return f"{found}The likely cause is the beta: try one below {beta:g}."
+        return (
+            f"{found}The likely cause is in encoder, decoder or prior, as they were given. "
+            "Make them anew."
         )
     return found + _cause(learning_rate, beta)
 
@@ -610,6 +615,7 @@ def progress_bar(total: int, shown: bool = True) -> tqdm:
         total: how many there are to do; the bar's `update` takes how many more are done.
         shown: False for a bar that is never seen.
     """
+    shown = shown and sys.stderr is not None
     if shown and "get_ipython" in vars(builtins) and hasattr(builtins.get_ipython(), "kernel"):
         return tqdm(total=total, leave=False, file=_CellOutput(), ncols=90, mininterval=0.25)
     return tqdm(total=total, leave=False, disable=None if shown else True)
