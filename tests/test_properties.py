@@ -451,7 +451,9 @@ def test_training_gives_finite_rows_or_says_where_it_went_wrong(kind, beta, step
     try:
         losses = train(*model, images, **TINY, **options)
     except NonFiniteLossError as error:
-        assert re.search(rf"step {len(error.losses)}[. ].*try (a learning_rate|one) below", str(error))
+        assert re.search(
+            rf"step {len(error.losses)}[. ].*try (a learning_rate|one) below", str(error)
+        )
         assert np.isfinite(error.losses[terms][:-1]).all(axis=None)
         assert step > 1e-2 or beta > 1e30, "only what is too large"
         return
