@@ -502,7 +502,8 @@ def check_model(encoder, decoder, prior, image) -> int:
         The latent size L.
 
     Raises:
-        ValueError: if `prior` or the image that `decoder` makes has another size.
+        ValueError: if a network is no function or returns no distribution; if `prior` or the
+            image that `decoder` makes has another size.
     """
     q = checks.called("encoder", encoder, image)
     rate(q, prior)
@@ -615,9 +616,9 @@ def progress_bar(total: int, shown: bool = True) -> tqdm:
         total: how many there are to do; the bar's `update` takes how many more are done.
         shown: False for a bar that is never seen.
     """
-    shown = shown and sys.stderr is not None
     if shown and "get_ipython" in vars(builtins) and hasattr(builtins.get_ipython(), "kernel"):
         return tqdm(total=total, leave=False, file=_CellOutput(), ncols=90, mininterval=0.25)
+    shown = shown and sys.stderr is not None
     return tqdm(total=total, leave=False, disable=None if shown else True)
 
 
