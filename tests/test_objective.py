@@ -102,12 +102,26 @@ def test_bad_arguments_are_named(images):
     for terms in [(np.zeros(3), np.zeros([3, 1])), (np.zeros(3), np.zeros(1)), (tf.zeros(3), 1.0)]:
         with pytest.raises(ValueError, match="distortion must have the shape of rate"):
             original_loss(*terms, beta=1.0, num_pixels=784, latent_size=10)
-    with pytest.raises(ValueError, match="prior must be a distribution of TFP, got None"):
-        rate(tfd.Normal(tf.zeros([5, 3]), 1.0), None)
     with pytest.raises(ValueError, match="prior must have the latent size of q"):
         rate(tfd.Normal(tf.zeros([5, 3]), 1.0), standard_normal(4))
     with pytest.raises(ValueError, match="x must have the shape of p"):
         distortion(tfd.Bernoulli(logits=tf.zeros([3, 28, 28, 1])), images[:4])
+
+
+@pytest.mark.parametrize("value", [None, 1.0, tfd.Normal, "prior"])
+def test_what_is_no_distribution_is_named(images, value):
+    q, z = tfd.Normal(tf.zeros([5, 3]), 1.0), tf.zeros([5, 3])
+    calls = [
+        ("q", lambda: rate(value, standard_normal(3))),
+        ("prior", lambda: rate(q, value)),
+        ("p", lambda: distortion(value, images[:4])),
+        ("distribution", lambda: log_density(value, z)),
+        ("q", lambda: log_weight(value, standard_normal(3), tf.zeros(5), z)),
+        ("prior", lambda: log_weight(q, value, tf.zeros(5), z)),
+    ]
+    for name, call in calls:
+        with pytest.raises(ValueError, match=f"^{name} must be a distribution of TFP, got "):
+            call()
 
 
 def test_codes_of_another_size_are_named():

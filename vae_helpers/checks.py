@@ -52,6 +52,13 @@ def function(name: str, value: Any) -> Callable:
     return value
 
 
+def distribution(name: str, value: Any) -> Any:
+    """Returns `value` if it is a distribution, or raises a ValueError that names it."""
+    if isinstance(value, type) or not hasattr(value, "log_prob"):
+        raise ValueError(f"{name} must be a distribution of TFP, got {value!r}")
+    return value
+
+
 def called(name: str, network: Any, x: Any) -> Any:
     """Returns the distribution that a network makes of `x`, or raises a ValueError that names it."""
     if isinstance(network, type):

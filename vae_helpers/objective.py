@@ -29,9 +29,10 @@ def rate(q: tfd.Distribution, prior: tfd.Distribution) -> tf.Tensor:
         [N], nats per image, in closed form.
 
     Raises:
-        ValueError: if `q` and `prior` have different latent sizes.
+        ValueError: if `q` or `prior` is no distribution, or they have different latent sizes.
         NotImplementedError: from TFP, if it has no closed form for the pair.
     """
+    checks.distribution("q", q)
     check_prior(prior, (q.batch_shape + q.event_shape)[1:], q.dtype)
     return _sum_all_but_first(q.kl_divergence(prior))
 
@@ -63,8 +64,9 @@ def distortion(p: tfd.Distribution, x: Any) -> tf.Tensor:
         [N], nats per image.
 
     Raises:
-        ValueError: if `x` are not images, or not of the shape of `p`.
+        ValueError: if `p` is no distribution, or `x` are not images of the shape of `p`.
     """
+    checks.distribution("p", p)
     x = to_float(x, "x")
     if x.shape != p.batch_shape:
         raise ValueError(f"x must have the shape of p, {p.batch_shape}, got {x.shape}")
@@ -89,8 +91,10 @@ def log_density(distribution: tfd.Distribution, z: tf.Tensor) -> tf.Tensor:
         [...], nats.
 
     Raises:
-        ValueError: if `z` has another latent size than `distribution`, which would be broadcast.
+        ValueError: if `distribution` is none, or `z` has another latent size, which would be
+            broadcast.
     """
+    checks.distribution("distribution", distribution)
     z = tf.convert_to_tensor(z)
     whole = distribution.event_shape.rank
     size = distribution.event_shape if whole else distribution.batch_shape[-1:]
@@ -117,9 +121,11 @@ def log_weight(
         [..., N], nats.
 
     Raises:
-        ValueError: if `z` has another latent size than `q` or `prior`, or other numbers
-            of draws or images than `distortion`.
+        ValueError: if `q` or `prior` is no distribution, or if `z` has another latent size than
+            they, or other numbers of draws or images than `distortion`.
     """
+    checks.distribution("q", q)
+    checks.distribution("prior", prior)
     z = tf.convert_to_tensor(z)
     distortion = tf.convert_to_tensor(distortion, dtype_hint=z.dtype)
     if not distortion.shape.is_compatible_with(z.shape[:-1]):  # which would be broadcast
