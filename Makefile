@@ -27,7 +27,7 @@ rerun: $(SET_UP) ## execute one with other values: make rerun NOTEBOOK=05_traver
 	@test -f "notebooks/$(NOTEBOOK).ipynb" || { echo "NOTEBOOK must be one of: $(notdir $(NOTEBOOKS:.ipynb=))"; exit 2; }
 	@mkdir -p build/reruns
 	$(BIN)/papermill --cwd notebooks $(ARGS) notebooks/$(NOTEBOOK).ipynb build/reruns/$(NOTEBOOK).ipynb
-	$(BIN)/jupyter nbconvert --log-level WARN --to html build/reruns/$(NOTEBOOK).ipynb
+	$(BIN)/jupyter nbconvert --log-level ERROR --to html build/reruns/$(NOTEBOOK).ipynb
 	@echo "Open build/reruns/$(NOTEBOOK).html in a browser."
 
 test: check ## all tests, then every notebook under nbval, compared with its stored outputs
