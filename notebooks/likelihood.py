@@ -31,7 +31,7 @@ from vae_helpers.models import Decoder, Encoder, standard_normal
 from vae_helpers.objective import averaged_beta
 from vae_helpers.training import train
 
-RESULTS = commands.ROOT / "vae_helpers" / "likelihood"
+RESULTS = commands.ROOT / "vae_helpers" / "files" / "likelihood"
 TABLE = RESULTS / "table.csv"
 CHECKPOINTS = commands.ROOT / "build" / "likelihood"
 BATCH_SIZE = 100

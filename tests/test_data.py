@@ -38,7 +38,7 @@ def test_a_split_comes_in_the_same_order_each_time(images):
 
 
 def test_the_licence_notice_lies_beside_the_data():
-    notice = Path(vae_helpers.__file__).parent / "tfds" / "mnist" / "README.md"
+    notice = Path(vae_helpers.__file__).parent / "files" / "tfds" / "mnist" / "README.md"
     assert "Creative Commons Attribution-Share Alike 3.0" in notice.read_text()
 
 

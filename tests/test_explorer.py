@@ -17,10 +17,10 @@ from nbconvert import HTMLExporter
 from PIL import Image
 
 import vae_helpers
-from vae_helpers.elbo import elbo_explorer
-from vae_helpers.explorer import latent_explorer
+from vae_helpers.explorers.bound import bound_explorer
+from vae_helpers.explorers.latents import latent_explorer
 from vae_helpers.models import Decoder, Encoder, standard_normal
-from vae_helpers.pages import _literal
+from vae_helpers.explorers.page import _literal
 from vae_helpers.training import train
 
 tfd = tfp.distributions
@@ -116,7 +116,7 @@ def test_the_stored_pages_are_small_and_there(name):
 
 def test_the_same_model_gives_the_same_bytes(explorer):
     assert bundle(explorer()[2]) == bundle(explorer()[2])
-    first, other = (elbo_explorer(1, 0, 1, x, q_mean=0, q_scale=1) for x in (1, 2))
+    first, other = (bound_explorer(1, 0, 1, x, q_mean=0, q_scale=1) for x in (1, 2))
     place = re.compile(r'data-page="(\w+)"')
     assert (
         place.search(bundle(first)["text/html"])[1] != place.search(bundle(other)["text/html"])[1]
@@ -124,7 +124,7 @@ def test_the_same_model_gives_the_same_bytes(explorer):
 
 
 def test_it_asks_no_address(explorer):
-    for page in (explorer()[2], elbo_explorer(1, 0, 1, 1, q_mean=0, q_scale=1)):
+    for page in (explorer()[2], bound_explorer(1, 0, 1, 1, q_mean=0, q_scale=1)):
         addresses = re.findall(r"\w+://[\w./]+", bundle(page)["text/html"])
         assert set(addresses) <= {"http://www.w3.org/2000/svg"}  # a name, not a place
         assert not re.search(
@@ -198,7 +198,7 @@ def test_the_still_picture_is_what_the_decoder_makes(explorer, images, monkeypat
 def test_the_still_picture_of_the_bound_has_its_numbers(monkeypatch):
     monkeypatch.setattr("vae_helpers.elbo.Page", lambda view, data, figure, text: (data, figure))
     model = {"weight": -0.7, "bias": 2, "noise_scale": 1.3, "x": -1}
-    data, figure = elbo_explorer(**model, q_mean=0.4, q_scale=0.7)
+    data, figure = bound_explorer(**model, q_mean=0.4, q_scale=0.7)
     variance = 0.7**2 + 1.3**2
     mean, scale = -0.7 * (-1 - 2) / variance, 1.3 / variance**0.5
     landscape, _, cut = figure.axes
@@ -499,7 +499,7 @@ def test_many_latents_stay_usable(explorer, show):
 @pytest.mark.parametrize("width", [1280, 360])
 @pytest.mark.parametrize("color", ["rgb(20, 20, 20)", "rgb(230, 230, 230)"])
 def test_it_fits_a_phone_and_takes_the_color_of_the_text(explorer, show, width, color):
-    pages = [explorer(20, [20])[2], elbo_explorer(1, 0, 1, 1, q_mean=0, q_scale=1)]
+    pages = [explorer(20, [20])[2], bound_explorer(1, 0, 1, 1, q_mean=0, q_scale=1)]
     shown = show(
         f'{BLANK}<body style="margin: 8px; color: {color}">'
         + "".join(bundle(page)["text/html"] for page in pages),
@@ -626,7 +626,7 @@ def numbers(shown):
 @pytest.mark.slow
 @pytest.mark.parametrize("model", [MODEL, {"weight": -0.7, "bias": 2, "noise_scale": 1.3, "x": -1}])
 def test_the_numbers_of_the_bound_are_tfps(show, model):
-    page = elbo_explorer(**model, q_mean=0.4, q_scale=0.7)
+    page = bound_explorer(**model, q_mean=0.4, q_scale=0.7)
     shown, host = live(show, page)
     mean, scale = shown.get_by_role("slider").all()
     assert [s.get_attribute("aria-label") for s in (mean, scale)] == ["mean m of q", "scale σ of q"]
@@ -647,7 +647,7 @@ def test_the_numbers_of_the_bound_are_tfps(show, model):
 
 @pytest.mark.slow
 def test_the_bounds_buttons_and_pad(show):
-    page = elbo_explorer(**MODEL, q_mean=1.6, q_scale=0.5)
+    page = bound_explorer(**MODEL, q_mean=1.6, q_scale=0.5)
     shown, host = live(show, page)
     for name, q in {
         "The prior": (0, 1),
@@ -678,7 +678,7 @@ def test_the_bounds_buttons_and_pad(show):
 @pytest.mark.slow
 def test_the_bounds_drawings_agree_with_its_numbers(show):
     """The dot hangs below the ceiling by the gap, and the contour of its gap goes through it."""
-    page = elbo_explorer(**MODEL, q_mean=1.6, q_scale=0.5)
+    page = bound_explorer(**MODEL, q_mean=1.6, q_scale=0.5)
     shown, _ = live(show, page)
     ceiling = shown.locator(".slice .ceiling").bounding_box()
     dot = shown.locator(".slice circle").bounding_box()

@@ -195,9 +195,9 @@ def test_claims_are_guarded(any_notebook):
     guards = code_cells(any_notebook, "guard")
     assert len(guards) >= 2
     for cell in guards:
-        assert "check(" in cell.source and not cell.outputs
+        assert "claim(" in cell.source and not cell.outputs
     for cell in code_cells(any_notebook):
-        assert ("check(" in cell.source) <= (cell in guards)
+        assert ("claim(" in cell.source) <= (cell in guards)
 
 
 def test_outputs_are_of_one_run_of_these_cells(any_notebook):

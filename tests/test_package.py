@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import vae_helpers
-from vae_helpers.claims import check
+from vae_helpers.claims import claim
 
 FOLDER = Path(vae_helpers.__file__).parent
 MODULES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")

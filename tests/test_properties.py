@@ -23,10 +23,10 @@ from hypothesis import strategies as st
 from matplotlib import pyplot as plt
 
 from vae_helpers import checks, elbo, evaluation, experiments, replication, training
-from vae_helpers.claims import check
+from vae_helpers.claims import claim
 from vae_helpers.data import binarize, check_images, load_images, to_float
 from vae_helpers.evaluation import active_units, evaluate, log_likelihood, mutual_information
-from vae_helpers.explorer import latent_explorer
+from vae_helpers.explorers.latents import latent_explorer
 from vae_helpers.models import SCALE_FLOOR, Decoder, Encoder, standard_normal
 from vae_helpers.objective import (
     averaged_beta,
@@ -38,7 +38,7 @@ from vae_helpers.objective import (
     original_loss,
     rate,
 )
-from vae_helpers.pages import encoded
+from vae_helpers.explorers.page import encoded
 from vae_helpers.plots import plot_losses, plot_reconstructions, plot_tiles
 from vae_helpers.training import NonFiniteLossError, batch_indices, loss_table, train
 from vae_helpers.traversals import interpolate, plane, quantiles, rows, tile
@@ -753,7 +753,7 @@ HUGE = st.floats(-(2.0**127), 2.0**127, width=32)
 @pytest.mark.filterwarnings("ignore:No contour levels were found:UserWarning")
 @pytest.mark.filterwarnings("ignore:Attempting to set identical low and high ylims:UserWarning")
 def test_the_bound_of_any_model_is_drawn(weight, bias, noise_scale, x, q_mean, q_scale):
-    page = elbo.elbo_explorer(weight, bias, noise_scale, x, q_mean=q_mean, q_scale=q_scale)
+    page = elbo.bound_explorer(weight, bias, noise_scale, x, q_mean=q_mean, q_scale=q_scale)
     text = page._repr_mimebundle_()["text/html"]
     data = json.loads(re.search(r"const DATA = (.*);\n", text)[1])
     assert np.isfinite([*data["means"], *data["scales"], *data["guess"]]).all()
@@ -764,7 +764,7 @@ def test_a_bad_number_of_the_bound_is_named(name, value):
     model = dict.fromkeys(["weight", "bias", "noise_scale", "x", "q_mean", "q_scale"], 1.0)
     valid = isinstance(value, numbers.Real) and abs(value) < 3.5e38
     with nothing_done(elbo, "_picture", valid and (value > 0 or "scale" not in name)):
-        named(lambda: elbo.elbo_explorer(**model | {name: value}), name)
+        named(lambda: elbo.bound_explorer(**model | {name: value}), name)
 
 
 @settings(max_examples=4)

@@ -20,7 +20,7 @@ README = {
     "tries 62 sets": ("Makefile", "^test-reruns:.* 62 sets"),  # test_reruns.py counts them
     "Apache License 2.0": ("pyproject.toml", '^license = "Apache-2.0"$'),
     "Attribution-Share Alike 3.0": (
-        "vae_helpers/tfds/mnist/README.md",
+        "vae_helpers/files/tfds/mnist/README.md",
         r"Attribution-Share Alike 3\.0",
     ),
     "25 October 2019": "of the post",

@@ -13,7 +13,7 @@ import yaml
 from IPython.core.inputtransformer2 import TransformerManager
 from matplotlib.figure import Figure
 
-from vae_helpers.pages import Page
+from vae_helpers.explorers.page import Page
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = [

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from vae_helpers import _memory, checks
+from vae_helpers import _memory
+from vae_helpers.support import checks
 
-_EMBEDDED = Path(__file__).parent / "tfds"
+_EMBEDDED = Path(__file__).parent / "files" / "tfds"
 _MNIST = {  # the files of MNIST, with their SHA-256
     "dataset_info.json": "9062494e1431db31325242795ce8a780cdfa80ae6ea4ba15edf7289d167f2b3b",
     "features.json": "877296958ef3c41208653af20b2b746a8f1436c3e3adbdb78f764c792113f750",
@@ -108,7 +109,7 @@ def _check_files(folder: Path) -> None:
                     continue
             found = "is damaged or of another image set"
         raise OSError(
-            f"{path} {found}. Restore it: in a clone by `git checkout vae_helpers/tfds`, "
+            f"{path} {found}. Restore it: in a clone by `git checkout vae_helpers/files`, "
             "elsewhere by installing the package anew"
         )
 

@@ -13,16 +13,16 @@ import sonnet as snt
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from vae_helpers import checks
 from vae_helpers.data import check_images
 from vae_helpers.objective import check_prior, distortion, log_density, log_weight, rate
+from vae_helpers.support import checks
+from vae_helpers.support.progress import progress_bar
 from vae_helpers.training import (
     ACTIVE_VARIANCE,
     Networks,
     Program,
     check_model,
     compiled,
-    progress_bar,
 )
 
 tfd = tfp.distributions

@@ -21,11 +21,12 @@ import pandas as pd
 import sonnet as snt
 import tensorflow as tf
 
-from vae_helpers import checks
 from vae_helpers.data import check_images
 from vae_helpers.evaluation import active_units, evaluate
 from vae_helpers.models import Decoder, Encoder, standard_normal, tfd
-from vae_helpers.training import held_interrupts, progress_bar, train
+from vae_helpers.support import checks
+from vae_helpers.support.progress import deferred_interrupts, progress_bar
+from vae_helpers.training import train
 
 Measure = Callable[[snt.Module, snt.Module, tfd.Distribution], Mapping[str, Any]]
 
@@ -150,7 +151,7 @@ def sweep(
                 if i not in rows:
                     futures[executor.submit(_run, configurations[i], *data, measure)] = i
             for future in as_completed(futures):
-                with held_interrupts() as interrupts:  # or the row would miss in the file
+                with deferred_interrupts() as interrupts:  # or the row would miss in the file
                     collect(future)
                 if interrupts:
                     raise KeyboardInterrupt
@@ -158,7 +159,7 @@ def sweep(
         except KeyboardInterrupt:  # the rows so far are the answer
             with contextlib.suppress(KeyboardInterrupt):  # a second one: those in training are lost
                 for future in as_completed([f for f in futures if not f.cancel()]):
-                    with held_interrupts() as interrupts:
+                    with deferred_interrupts() as interrupts:
                         collect(future)
                     if interrupts:
                         break

@@ -10,8 +10,8 @@ import sonnet as snt
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from vae_helpers import checks
 from vae_helpers.data import to_float
+from vae_helpers.support import checks
 
 tfd = tfp.distributions
 

@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from vae_helpers import checks
 from vae_helpers.data import to_float
+from vae_helpers.support import checks
 
 tfd = tfp.distributions
 

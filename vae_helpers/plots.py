@@ -8,7 +8,7 @@ import pandas as pd
 import plotnine as gg
 from matplotlib import pyplot as plt
 
-from vae_helpers import checks
+from vae_helpers.support import checks
 from vae_helpers.traversals import tile
 
 OKABE_ITO = ["#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000"]

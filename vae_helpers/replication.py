@@ -10,16 +10,15 @@ import sonnet as snt
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from vae_helpers import checks
 from vae_helpers.data import check_images
 from vae_helpers.objective import distortion, original_loss, rate
+from vae_helpers.support import checks
+from vae_helpers.support.progress import deferred_interrupts, progress_bar
 from vae_helpers.training import (
     batch_indices,
     check_end,
     check_model,
-    held_interrupts,
     loss_table,
-    progress_bar,
     seed_new_weights,
 )
 
@@ -125,7 +124,7 @@ def train_replicated(
         variable.assign(tf.zeros_like(variable))
     batches = batch_indices(len(images), batch_size, seed)
     terms = np.empty([training_steps, 2], np.float32)
-    with held_interrupts() as interrupts, progress_bar(training_steps, progress) as bar:
+    with deferred_interrupts() as interrupts, progress_bar(training_steps, progress) as bar:
         for i in range(training_steps):
             noise = tf.random.stateless_normal([batch_size, latent_size], seed=[seed, i])
             terms[i] = step_on_all(tf.constant(images[next(batches)]), noise)

@@ -2,13 +2,9 @@
 
 import vae_helpers._quiet  # noqa: F401  # isort: skip  (before TensorFlow)
 
-import builtins
-import contextlib
 import copy
 import functools
 import gc
-import signal
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -20,9 +16,8 @@ import pandas as pd
 import sonnet as snt
 import tensorflow as tf
 import tensorflow_probability as tfp
-from tqdm import tqdm
 
-from vae_helpers import _memory, checks
+from vae_helpers import _memory
 from vae_helpers.data import check_images, draw_pixels
 from vae_helpers.models import Decoder, Encoder
 from vae_helpers.objective import (
@@ -33,6 +28,8 @@ from vae_helpers.objective import (
     original_loss,
     rate,
 )
+from vae_helpers.support import checks
+from vae_helpers.support.progress import deferred_interrupts, progress_bar
 
 tfd = tfp.distributions
 
@@ -151,7 +148,7 @@ def train(
     finished, finite = 0, True
     calls = _calls(images, batch_size, training_steps, binarized, seed)
     with (
-        held_interrupts() as interrupts,
+        deferred_interrupts() as interrupts,
         ThreadPoolExecutor(1) as loader,
         progress_bar(training_steps, progress) as bar,
     ):
@@ -178,29 +175,6 @@ def train(
     losses.attrs["interrupted"] = bool(interrupts)
     check_end((encoder, decoder), images, losses, finite, beta, learning_rate)
     return losses
-
-
-@contextlib.contextmanager
-def held_interrupts() -> Iterator[list]:
-    """Collects interrupts instead of raising them, to be asked for where nothing is half-done.
-
-    One that comes while TensorFlow computes, as nearly all do, would be raised when the weights
-    have changed and their rows are not kept yet.
-
-    Yields:
-        A list: empty, or of one element for each interrupt so far. Outside the main thread, and
-        where interrupts are ignored, it stays empty.
-    """
-    held, handler = [], signal.getsignal(signal.SIGINT)
-    # Only the main thread gets any, and not if the process ignores them.
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
-        yield held
-        return
-    signal.signal(signal.SIGINT, lambda *interrupt: held.append(interrupt))
-    try:
-        yield held
-    finally:
-        signal.signal(signal.SIGINT, handler)
 
 
 def _calls(
@@ -607,32 +581,3 @@ def _cause(learning_rate: float, beta: float) -> str:
         + (f" or a beta below {beta:g}" if beta > 1 else "")
         + ", on freshly made networks. The rows until then are in the attribute losses."
     )
-
-
-def progress_bar(total: int, shown: bool = True) -> tqdm:
-    """Makes a bar that leaves no trace: in a notebook's cell, or in a terminal if there is one.
-
-    Args:
-        total: how many there are to do; the bar's `update` takes how many more are done.
-        shown: False for a bar that is never seen.
-    """
-    if shown and "get_ipython" in vars(builtins) and hasattr(builtins.get_ipython(), "kernel"):
-        return tqdm(total=total, leave=False, file=_CellOutput(), ncols=90, mininterval=0.25)
-    shown = shown and sys.stderr is not None
-    return tqdm(total=total, leave=False, disable=None if shown else True)
-
-
-class _CellOutput:
-    """A stream that overwrites one line of a cell's output and at last empties it."""
-
-    def __init__(self):
-        from IPython.display import display
-
-        self._handle = display({}, raw=True, display_id=True)
-
-    def write(self, text: str) -> None:
-        text = text.strip("\r\n ")
-        self._handle.update({"text/plain": text} if text else {}, raw=True)
-
-    def flush(self) -> None:
-        pass

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import scipy.special
 
-from vae_helpers import checks
+from vae_helpers.support import checks
 
 
 def plane(values: Any, latent_size: int, latents: Sequence[int] = (0, 1)) -> np.ndarray:

@@ -29,7 +29,7 @@ from vae_helpers.models import Decoder, Encoder, standard_normal
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 FOLDER = ROOT / "build" / "bench"
-RESULTS = ROOT / "vae_helpers" / "benchmark" / "results.csv"
+RESULTS = ROOT / "vae_helpers" / "files" / "benchmark.csv"
 PEERS = FOLDER / "env" / "bin" / "python"
 PROCESSORS = 2
 LOAD = os.getloadavg()[0]

@@ -14,7 +14,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-_WEB = Path(__file__).parent / "web"
+_WEB = Path(__file__).parent
 
 
 class Page:
@@ -23,7 +23,7 @@ class Page:
     The same arguments give the same bytes, so that a notebook run again stays as it is.
 
     Args:
-        name: the view, whose files are web/<name>.html and web/<name>.js.
+        name: the view, whose files are <name>.html and <name>.js.
         data: what the view draws: numbers, strings, and lists and dicts of them.
         figure: how the page looks before anyone touches it.
         description: says in words what the picture shows.

@@ -11,16 +11,16 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from matplotlib.figure import Figure
 
-from vae_helpers import checks
 from vae_helpers.data import check_images
+from vae_helpers.explorers.page import Page, encoded
 from vae_helpers.models import Decoder
 from vae_helpers.objective import check_prior
-from vae_helpers.pages import Page, encoded
+from vae_helpers.support import checks
 from vae_helpers.traversals import plane, rows, tile
 
 tfd = tfp.distributions
 
-_ACTIVATIONS = {  # by their names in web/latents.js
+_ACTIVATIONS = {  # by their names in latents.js
     "relu": tf.nn.relu,
     "leaky_relu": tf.nn.leaky_relu,
     "elu": tf.nn.elu,

@@ -8,13 +8,13 @@ import numpy as np
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from vae_helpers import checks
-from vae_helpers.pages import Page
+from vae_helpers.explorers.page import Page
+from vae_helpers.support import checks
 
 _LEVELS = 24  # of color, half a nat each
 
 
-def elbo_explorer(
+def bound_explorer(
     weight: float, bias: float, noise_scale: float, x: float, *, q_mean: float, q_scale: float
 ) -> Page:
     """Shows the ELBO of a linear-Gaussian model with a slider each for q's mean and scale.
@@ -54,7 +54,7 @@ def elbo_explorer(
         "colors": [to_hex(c) for c in mpl.colormaps["viridis"](np.linspace(0, 1, _LEVELS))],
     }
     description = f"Explorer of the bound: q at mean {guess[0]:g}, scale {guess[1]:g}"
-    return Page("elbo", data, _picture(data, posterior), description)
+    return Page("bound", data, _picture(data, posterior), description)
 
 
 def _finite(name: str, value: Any) -> float:

@@ -1,0 +1,1 @@
+"""What no reader of a notebook needs: argument checks, compiled programs, progress, messages."""
