@@ -1,8 +1,7 @@
-"""Images: MNIST from inside the package, and the checks that every image passes."""
+"""Images: MNIST from inside the package, and what every function asks of images."""
 
-from vae_helpers._quiet import refuse_fork  # isort: skip  (before TensorFlow)
+from vae_helpers.support import checks
 
-import hashlib
 import socket
 import urllib.parse
 import urllib.request
@@ -12,20 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from vae_helpers import _memory
-from vae_helpers.support import checks
-
 _EMBEDDED = Path(__file__).parent / "files" / "tfds"
-_MNIST = {  # the files of MNIST, with their SHA-256
-    "dataset_info.json": "9062494e1431db31325242795ce8a780cdfa80ae6ea4ba15edf7289d167f2b3b",
-    "features.json": "877296958ef3c41208653af20b2b746a8f1436c3e3adbdb78f764c792113f750",
-    "mnist-test.tfrecord-00000-of-00001": (
-        "31b3dc88cdb898c64d06c6ae927d8bad5b16bcfc88d480bb8af9aecf1611fdd6"
-    ),
-    "mnist-train.tfrecord-00000-of-00001": (
-        "1b684992c455f59fc938e24a02c9e9c49531aeba4c9e16674379d2ea4344f0f8"
-    ),
-}
 
 
 def load_images(name: str = "mnist", split: str = "train") -> tuple[np.ndarray, np.ndarray]:
@@ -45,7 +31,6 @@ def load_images(name: str = "mnist", split: str = "train") -> tuple[np.ndarray, 
     Raises:
         ValueError: if TFDS knows no such set or split, or if its examples are
             not images of one size with a label.
-        OSError: if a file of MNIST is missing, or is not the one of this package.
         ConnectionError: if the set is not on this machine and cannot be
             downloaded.
 
@@ -56,65 +41,35 @@ def load_images(name: str = "mnist", split: str = "train") -> tuple[np.ndarray, 
     """
     import tensorflow_datasets as tfds
 
-    refuse_fork()
-    if not isinstance(name, str):
-        raise ValueError(f"name must be a TensorFlow Datasets image set, got {name!r}")
     # As TFDS takes them: "MNIST" and "mnist:3.0.1", too.
-    data_dir = _EMBEDDED if name.lower().partition(":")[0] == "mnist" else None
-    if data_dir:
-        _check_files(data_dir / "mnist" / "3.0.1")
+    data_dir = _EMBEDDED if str(name).lower().partition(":")[0] == "mnist" else None
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except (AssertionError, tfds.core.DatasetNotFoundError, TypeError, ValueError) as error:
+    except (AssertionError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"name must be a TensorFlow Datasets image set, got {name!r}") from error
     features = builder.info.features or {}
     labeled = {"image", "label"} <= set(features) and features["label"].shape == ()
-    labeled = labeled and np.issubdtype(features["label"].np_dtype, np.integer)
     if not labeled or None in features["image"].shape or features["image"].np_dtype != np.uint8:
         raise ValueError(f"name must be a set of labeled 8-bit images of one size, got {name!r}")
     if not builder.is_prepared():
         _download(builder)
+    # Many at a time: an image takes less to decode than to be handed over.
+    reading = tfds.ReadConfig(num_parallel_calls_for_decode=64)
     try:
-        if not isinstance(split, str):  # TFDS would take more
-            raise TypeError
-        # Many at a time: an image takes less to decode than to be handed over. A third of the time.
-        reading = tfds.ReadConfig(num_parallel_calls_for_decode=64)
-        examples = tfds.load(
-            name, split=split, data_dir=data_dir, download=False, read_config=reading
-        )
-        num = len(examples)
-    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        examples = builder.as_dataset(split=str(split), read_config=reading)
+    except (AssertionError, AttributeError, ValueError) as error:
         raise ValueError(
             f"split must be made of {sorted(builder.info.splits)}, e.g. 'train+test' or "
             f"'train[:1000]', got {split!r}"
         ) from error
-    images = np.empty([num, *features["image"].shape], np.uint8)
-    labels = np.empty([num], np.int64)
     # In batches: TensorFlow keeps the memory of its largest tensor to the end.
-    for i, batch in enumerate(examples.batch(1000).as_numpy_iterator()):
-        images[1000 * i : 1000 * (i + 1)] = batch["image"]
-        labels[1000 * i : 1000 * (i + 1)] = batch["label"]
-    _memory.release()
-    return images, labels
+    batches = list(examples.batch(1000).as_numpy_iterator())
+    if not batches:
+        raise ValueError(f"split must hold at least one image, got {split!r}")
+    return tuple(np.concatenate([batch[key] for batch in batches]) for key in ("image", "label"))
 
 
-def _check_files(folder: Path) -> None:
-    """Holds the files of MNIST against their digests, in 0.1 s."""
-    for name, digest in _MNIST.items():
-        path = folder / name
-        found = "is missing"
-        if path.is_file():
-            with path.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() == digest:
-                    continue
-            found = "is damaged or of another image set"
-        raise OSError(
-            f"{path} {found}. Restore it: in a clone by `git checkout vae_helpers/files`, "
-            "elsewhere by installing the package anew"
-        )
-
-
-def _download(builder) -> None:
+def _download(builder: Any) -> None:
     """Has TFDS download and prepare a set; fails at once where there is no network."""
     import tensorflow_datasets as tfds
 
@@ -143,34 +98,40 @@ def check_images(images: Any, name: str = "images") -> np.ndarray:
         The images, uint8 or float32 [N, H, W, C].
 
     Raises:
-        ValueError: if they have another rank or type, if there are none, or if
-            a float is NaN or outside [0, 1].
+        ValueError: if they have another rank or type, or if there are none; if a
+            float is NaN or outside [0, 1]; if they were not scaled, 0 and 1 as
+            integers, or scaled twice, floats of at most 1/255.
     """
-    if isinstance(images, dict):
-        if "image" not in images:
-            raise ValueError(f"{name} must have the key 'image', got the keys {list(images)}")
+    if isinstance(images, dict) and "image" in images:
         images = images["image"]
-    try:
-        images = np.asarray(images)
-    except (TypeError, ValueError) as error:  # as for the pair that load_images returns
+    if isinstance(images, tf.data.Dataset | tuple | dict):
         raise ValueError(
-            f"{name} must be one array [N, H, W, C], got a {type(images).__name__}: {error}"
-        ) from error
-    if images.ndim != 4:
-        labels = ", the shape of labels" if images.ndim == 1 else ""
-        raise ValueError(
-            f"{name} must have the shape [N, H, W, C], got {list(images.shape)}{labels}"
+            f"{name} must be one array [N, H, W, C], got a {type(images).__name__}: pass the images "
+            "alone, as the first of the two arrays that data.load_images returns"
         )
-    if images.size == 0:
-        raise ValueError(f"{name} must hold at least one image, got {list(images.shape)}")
+    images = np.asarray(images)
+    if images.ndim != 4 or images.size == 0:
+        raise ValueError(
+            f"{name} must have the shape [N, H, W, C], with one image or more, "
+            f"got {list(images.shape)}"
+        )
+    integers = np.issubdtype(images.dtype, np.integer) or images.dtype == bool
+    low, high = images.min(), images.max()
+    if integers and low >= 0 and high == 1:
+        raise ValueError(
+            f"{name} must be gray levels from 0 to 255 if they are integers, got 0 and 1 alone: "
+            "multiply them by 255 as uint8, or convert them to float32"
+        )
     if images.dtype == np.uint8:
         return images
-    if not np.issubdtype(images.dtype, np.floating):
-        raise ValueError(f"{name} must be uint8, or floats in [0, 1], got {images.dtype}")
-    low, high = images.min(), images.max()
-    if not (low >= 0 and high <= 1):  # also false for NaN
+    if integers or not np.issubdtype(images.dtype, np.floating) or not (low >= 0 and high <= 1):
+        raise ValueError(  # also for NaN
+            f"{name} must be uint8, or floats in [0, 1], got {images.dtype} from {low} to {high}"
+        )
+    if 0 < high <= np.float32(1 / 255):
         raise ValueError(
-            f"{name} must be uint8, or floats in [0, 1], got floats from {low} to {high}"
+            f"{name} must be floats in [0, 1], got none above {high:.2g}, as if they had been "
+            "divided by 255 twice: multiply them by 255"
         )
     return images.astype(np.float32, copy=False)
 
@@ -188,36 +149,34 @@ def to_float(images: Any, name: str = "images") -> tf.Tensor:
 
     Raises:
         ValueError: as `check_images`.
-        RuntimeError: in a fork of the process that loaded TensorFlow.
     """
-    refuse_fork()
     if not tf.is_symbolic_tensor(images):
         images = tf.convert_to_tensor(check_images(images, name))
     return tf.image.convert_image_dtype(images, tf.float32)
 
 
-def binarize(images: Any, seed: int = 0) -> np.ndarray:
+def binarize(images: Any, seed: int | np.random.Generator = 0) -> np.ndarray:
     """Draws each pixel as a Bernoulli whose probability is its gray level.
+
+    As the `transform` of `training.train` it draws anew at every step.
 
     Args:
         images: as `check_images` takes them, [N, H, W, C].
-        seed: the draw's seed.
+        seed: of the draw, or a generator to draw from.
 
     Returns:
         uint8 [N, H, W, C], every pixel 0 or 255. For uint8 images the
         probability is exactly gray / 255.
 
     Raises:
-        ValueError: as `check_images`, or for a seed that is no integer.
+        ValueError: as `check_images`, or if `seed` is neither.
     """
-    return draw_pixels(check_images(images), np.random.default_rng(checks.integer("seed", seed)))
-
-
-def draw_pixels(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Draws as `binarize` does, from a generator that goes on; images [..., H, W, C]."""
+    images = check_images(images)
+    if not isinstance(seed, np.random.Generator):
+        seed = np.random.default_rng(checks.integer("seed", seed))
     if images.dtype == np.uint8:
-        drawn = generator.integers(0, 255, size=images.shape, dtype=np.uint8)
+        drawn = seed.integers(0, 255, size=images.shape, dtype=np.uint8)
         ink = np.less(drawn, images, out=drawn.view(bool))  # in place: these arrays are large
     else:
-        ink = generator.random(images.shape, dtype=np.float32) < images
+        ink = seed.random(images.shape, dtype=np.float32) < images
     return np.multiply(ink.view(np.uint8), 255, out=ink.view(np.uint8))

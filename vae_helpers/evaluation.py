@@ -1,36 +1,21 @@
 """Held-out numbers: the ELBO's two terms, log p(x), what the rate buys, which latents are used."""
 
-import vae_helpers._quiet  # noqa: F401  # isort: skip  (before TensorFlow)
+from vae_helpers.data import check_images
+from vae_helpers.models import compiled, tfd
+from vae_helpers.objective import check_model, distortion, log_density, log_weight, rate
+from vae_helpers.support import checks
+from vae_helpers.support.diagnosis import ACTIVE_VARIANCE
+from vae_helpers.support.progress import progress_bar
 
-import contextlib
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import sonnet as snt
 import tensorflow as tf
-import tensorflow_probability as tfp
-
-from vae_helpers.data import check_images
-from vae_helpers.objective import check_prior, distortion, log_density, log_weight, rate
-from vae_helpers.support import checks
-from vae_helpers.support.progress import progress_bar
-from vae_helpers.training import (
-    ACTIVE_VARIANCE,
-    Networks,
-    Program,
-    check_model,
-    compiled,
-)
-
-tfd = tfp.distributions
 
 _IMAGES_PER_CALL = 1000  # bounds the memory; no number depends on it but the draws of z
 _IMAGES_PER_BLOCK = 200  # the same, for what is computed k or N times an image
-
-_OPTIONS = threading.Lock()  # they are those of the whole process
 
 
 def evaluate(
@@ -63,69 +48,37 @@ def evaluate(
     images = check_images(images)
     num_samples = checks.positive_integer("num_samples", num_samples)
     seed = checks.integer("seed", seed)
-    num, size = len(images), min(len(images), _IMAGES_PER_CALL)
     check_model(encoder, decoder, prior, images[:1])  # creates weights that are not there yet
-    spec = tf.TensorSpec([None, size, *images.shape[1:]], images.dtype)
-    terms = []
-    program = compiled(_Terms, encoder, decoder, prior, spec)
-    variables = program.given(Networks(encoder, decoder))
-    for start in range(0, num, 2 * size):  # two blocks side by side; more would take memory
-        x = images[start : start + 2 * size]
-        filled = np.concatenate([x, images[: -len(x) % size]])  # all blocks of one size
-        blocks = filled.reshape(-1, size, *images.shape[1:])
-        starts = start + size * np.arange(len(blocks), dtype=np.int32)
-        arguments = map(tf.constant, (blocks, starts, num_samples, seed))
-        with _unfused():
-            terms.extend(program.run(variables, prior, *arguments).numpy())
-    terms = _finite(np.concatenate(terms)[:num])
+    size = min(len(images), _IMAGES_PER_CALL)
+    block = tf.TensorSpec([size, *images.shape[1:]], images.dtype)
+    with compiled(_terms, encoder, decoder, prior, block) as terms_of:
+        terms = [
+            terms_of(x, *map(tf.constant, (num_samples, seed, start)))
+            for start, x in _blocks(images, size)
+        ]
+    terms = _finite(np.concatenate(terms)[: len(images)], encoder, decoder)
     table = pd.DataFrame(terms, columns=["rate", "distortion"], dtype=np.float64)
     return table.assign(elbo=-table["distortion"] - table["rate"])
 
 
-@contextlib.contextmanager
-def _unfused() -> Iterator[None]:
-    """Keeps TensorFlow from fusing a layer with its ReLU, which makes a 0 of NaN on some processors."""
-    with _OPTIONS:
-        before = tf.config.optimizer.get_experimental_options().get("remapping")  # None: unset
-        tf.config.optimizer.set_experimental_options({"remapping": False})
-        try:
-            yield
-        finally:
-            tf.config.optimizer.set_experimental_options({"remapping": before})
+def _terms(encoder, decoder, prior, block: tf.TensorSpec):
+    """Compiles the rate and the distortion of a block of images, [B, 2]."""
 
+    def terms(x, num_samples, seed, start):
+        q = encoder(x)
 
-class _Terms(Program):
-    """The rate and the distortion of images, in one graph."""
+        def add(k, distortions):
+            z = q.sample(seed=tf.stack([seed, start * num_samples + k]))
+            return k + 1, distortions + distortion(decoder(z), x)
 
-    def __init__(self, encoder, decoder, prior, blocks: tf.TensorSpec, shared: bool):
-        super().__init__(Networks(encoder, decoder), shared)
-        integer, integers = tf.TensorSpec([], tf.int32), tf.TensorSpec([None], tf.int32)
-        self.run = tf.function(self._of_blocks, autograph=False).get_concrete_function(
-            self.given(self.networks), prior, blocks, integers, integer, integer
+        zeros = tf.zeros([x.shape[0]])
+        _, distortions = tf.while_loop(
+            lambda k, _: k < num_samples, add, (0, zeros), parallel_iterations=1
         )
+        return tf.stack([rate(q, prior), distortions / tf.cast(num_samples, tf.float32)], axis=1)
 
-    def _of_blocks(self, variables, prior, blocks, starts, num_samples, seed) -> tf.Tensor:
-        networks = self.with_given(variables)
-
-        def of_block(block) -> tf.Tensor:
-            x, start = block
-            q = networks.encoder(x)
-
-            def add(k, distortions):
-                z = q.sample(seed=tf.stack([seed, start * num_samples + k]))
-                return k + 1, distortions + distortion(networks.decoder(z), x)
-
-            zeros = tf.zeros([x.shape[0]])
-            _, distortions = tf.while_loop(
-                lambda k, _: k < num_samples, add, (0, zeros), parallel_iterations=1
-            )
-            distortions /= tf.cast(num_samples, tf.float32)
-            return tf.stack([rate(q, prior), distortions], axis=1)
-
-        signature = tf.TensorSpec([blocks.shape[1], 2], tf.float32)
-        return tf.map_fn(
-            of_block, (blocks, starts), parallel_iterations=2, fn_output_signature=signature
-        )
+    integers = [tf.TensorSpec([], tf.int32)] * 3
+    return tf.function(terms, autograph=False).get_concrete_function(block, *integers)
 
 
 def log_likelihood(
@@ -169,50 +122,31 @@ def log_likelihood(
     images = check_images(images)
     num_samples = checks.positive_integer("num_samples", num_samples)
     seed = checks.integer("seed", seed)
-    z = checks.called("encoder", encoder, images[:1]).sample(seed=[0, 0])
-    check_prior(prior, z.shape[1:], z.dtype)
-    checks.called("decoder", decoder, z)  # creates weights that are not there yet
+    decoder(encoder(images[:1]).sample(seed=[0, 0]))  # creates weights that are not there yet
     size = min(len(images), _IMAGES_PER_BLOCK)
     block = tf.TensorSpec([size, *images.shape[1:]], images.dtype)
-    program = compiled(_CompiledWeights, encoder, decoder, prior, block)
-    variables = program.given(Networks(encoder, decoder))
     bounds = []
-    with progress_bar(len(images), progress) as bar:
-        for start in range(0, len(images), size):
-            x = images[start : start + size]
-            filled = np.concatenate([x, images[: size - len(x)]])  # one shape, one program
-            numbers = tf.constant(num_samples), tf.constant([seed, start])
-            sums = program.run(variables, prior, tf.constant(filled), *numbers)
+    with (
+        compiled(_summed_weights, encoder, decoder, prior, block) as summed_weights,
+        progress_bar(len(images), progress) as bar,
+    ):
+        for start, x in _blocks(images, size):
+            sums = summed_weights(x, tf.constant(num_samples), tf.constant([seed, start]))
             largest, scaled = (t.numpy().astype(np.float64) for t in sums)
-            with np.errstate(divide="ignore"):
-                bound = largest + np.log(scaled) - np.log(num_samples)
-            bounds.append(bound[: len(x)])
-            bar.update(len(x))
-    return _finite(np.concatenate(bounds))
+            bounds.append(largest + np.log(scaled) - np.log(num_samples))
+            bar.update(min(size, len(images) - start))
+    return _finite(np.concatenate(bounds)[: len(images)], encoder, decoder)
 
 
-class _CompiledWeights(Program):
-    """The sum of importance weights, in one XLA program."""
+def _summed_weights(encoder, decoder, prior, block: tf.TensorSpec):
+    """Compiles the largest log weight of each image, and the sum of its weights over the largest."""
 
-    def __init__(self, encoder, decoder, prior, block: tf.TensorSpec, shared: bool):
-        super().__init__(Networks(encoder, decoder), shared)
-        integer, pair = tf.TensorSpec([], tf.int32), tf.TensorSpec([2], tf.int32)
-        variables = self.given(self.networks)
-        self.run = tf.function(self._sum, jit_compile=True, autograph=False).get_concrete_function(
-            variables, prior, block, integer, pair
-        )
-        # No draws: TensorFlow compiles at the first call.
-        x = tf.zeros(block.shape, block.dtype)
-        self.run(variables, prior, x, tf.constant(0), tf.constant([0, 0]))
+    def summed_weights(x, num_samples, seed):
+        q = encoder(x)
 
-    def _sum(self, variables, prior, x, num_samples, seed) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the largest log weight [N], and the sum of the weights over the largest [N]."""
-        networks = self.with_given(variables)
-        q = networks.encoder(x)
-
-        def body(i, largest, scaled):
+        def add(i, largest, scaled):
             z = q.sample(seed=tf.random.experimental.stateless_fold_in(seed, i))
-            weight = log_weight(q, prior, distortion(networks.decoder(z), x), z)
+            weight = log_weight(q, prior, distortion(decoder(z), x), z)
             larger = tf.maximum(largest, weight)
             shrunk, added = (tf.exp(w - larger) for w in (largest, weight))
             # In float32 a sum that has come to 2^24 no longer grows by weights of 1.
@@ -221,9 +155,20 @@ class _CompiledWeights(Program):
 
         largest = tf.fill([x.shape[0]], tf.float32.min)
         _, largest, scaled = tf.while_loop(
-            lambda i, *_: i < num_samples, body, (0, largest, tf.zeros_like(largest, tf.float64))
+            lambda i, *_: i < num_samples, add, (0, largest, tf.zeros_like(largest, tf.float64))
         )
         return largest, scaled
+
+    numbers = tf.TensorSpec([], tf.int32), tf.TensorSpec([2], tf.int32)
+    function = tf.function(summed_weights, jit_compile=True, autograph=False)
+    return function.get_concrete_function(block, *numbers)
+
+
+def _blocks(images: np.ndarray, size: int):
+    """Yields the first index of each block of images, and the block, the last one filled up."""
+    for start in range(0, len(images), size):
+        x = images[start : start + size]
+        yield start, tf.constant(np.concatenate([x, images[: size - len(x)]]))
 
 
 def mutual_information(
@@ -259,8 +204,8 @@ def mutual_information(
     num = len(images)
     if num < 2:
         raise ValueError(f"images must be two or more, got {num}")
-    q = checks.called("encoder", encoder, images)
-    rates = _finite(rate(q, prior).numpy())
+    q = encoder(images)
+    rates = rate(q, prior).numpy()
     z = q.sample(seed=[seed, 0])
 
     size = min(num, _IMAGES_PER_BLOCK)
@@ -273,7 +218,7 @@ def mutual_information(
     table["information"] = conditional - np.logaddexp(others, conditional) + np.log(num)
     table["information_upper"] = conditional - others + np.log(num - 1)
     table["marginal_kl"] = table["rate"] - table["information"]
-    _finite(table.to_numpy())
+    _finite(table.to_numpy(), encoder)
     return table
 
 
@@ -307,16 +252,19 @@ def active_units(
     threshold = checks.number("threshold", threshold)
     images = check_images(images)
     blocks = np.split(images, range(_IMAGES_PER_CALL, len(images), _IMAGES_PER_CALL))
-    means = [checks.called("encoder", encoder, block).mean() for block in blocks]
-    return np.var(_finite(np.concatenate(means)), axis=0, dtype=np.float64) > threshold
+    means = _finite(np.concatenate([encoder(block).mean() for block in blocks]), encoder)
+    return np.var(means, axis=0, dtype=np.float64) > threshold
 
 
-def _finite(numbers: np.ndarray) -> np.ndarray:
-    """Returns what a model gives for N images, [N, ...], if it is finite."""
+def _finite(numbers: np.ndarray, *networks: Any) -> np.ndarray:
+    """Returns what networks give for N images, [N, ...], if it and their weights are finite."""
     broken = ~np.isfinite(numbers.reshape(len(numbers), -1)).all(axis=1)
-    if broken.any():
+    # TensorFlow may fuse a layer with its ReLU, which makes a 0 of NaN on some processors.
+    modules = [network for network in networks if isinstance(network, tf.Module)]
+    weights = [w for module in modules for w in tf.Module.variables.fget(module)]
+    if broken.any() or not all(np.isfinite(weight).all() for weight in weights):
         raise ValueError(
-            "encoder, decoder and prior must give finite numbers, got NaN or infinity for "
-            f"{broken.sum()} of {len(numbers)} images, as a training leaves them that went wrong"
+            "encoder, decoder and prior must be finite and give finite numbers, got NaN or infinity "
+            f"for {broken.sum()} of {len(numbers)} images, as a training leaves them that went wrong"
         )
     return numbers

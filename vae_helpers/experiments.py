@@ -1,6 +1,11 @@
 """Many trainings, one table: in this process, in others, or on a cluster."""
 
-import vae_helpers._quiet  # noqa: F401  # isort: skip  (before TensorFlow)
+from vae_helpers.data import check_images
+from vae_helpers.evaluation import active_units, evaluate
+from vae_helpers.models import Decoder, Encoder, standard_normal, tfd
+from vae_helpers.support import checks
+from vae_helpers.support.progress import deferred_interrupts, progress_bar
+from vae_helpers.training import train
 
 import contextlib
 import csv
@@ -20,13 +25,6 @@ import numpy as np
 import pandas as pd
 import sonnet as snt
 import tensorflow as tf
-
-from vae_helpers.data import check_images
-from vae_helpers.evaluation import active_units, evaluate
-from vae_helpers.models import Decoder, Encoder, standard_normal, tfd
-from vae_helpers.support import checks
-from vae_helpers.support.progress import deferred_interrupts, progress_bar
-from vae_helpers.training import train
 
 Measure = Callable[[snt.Module, snt.Module, tfd.Distribution], Mapping[str, Any]]
 

@@ -1,17 +1,19 @@
 """The encoder q(z|x), the decoder p(x|z) and the prior p(z) of the post."""
 
-from vae_helpers._quiet import refuse_fork  # isort: skip  (before TensorFlow)
+from vae_helpers.data import to_float
+from vae_helpers.support import checks, programs
 
-from collections.abc import Callable, Sequence
+import contextlib
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import sonnet as snt
 import tensorflow as tf
 import tensorflow_probability as tfp
-
-from vae_helpers.data import to_float
-from vae_helpers.support import checks
 
 tfd = tfp.distributions
 
@@ -21,11 +23,44 @@ tfd = tfp.distributions
 # now about 9 nats a latent, and its gradient bounded.
 SCALE_FLOOR = 1e-4
 
+_UNSET = 87654321  # TensorFlow's DEFAULT_GRAPH_SEED: what it draws from if no seed is set
+_DRAWING = threading.RLock()  # all threads draw from one generator
+
+
+@contextlib.contextmanager
+def weights_from(seed: int, *, anyway: bool = False) -> Iterator[None]:
+    """Has the weights that are created inside drawn from a seed: the same in each run.
+
+    A seed that the reader has set with `tf.random.set_seed` comes first, unless `anyway`. Where
+    there was none, there is none afterwards.
+    """
+    with _DRAWING:
+        unset = tf.compat.v1.get_seed(0)[0] == _UNSET
+        if unset or anyway:
+            tf.random.set_seed(seed)
+        try:
+            yield
+        finally:
+            if unset:
+                tf.random.set_seed(None)
+
+
+def weights_from_seed_0(call: Callable) -> Callable:
+    """Has the first call of a network, which draws its weights, draw them from seed 0."""
+
+    @functools.wraps(call)
+    def seeded_call(self: snt.Module, *args: Any) -> Any:
+        with contextlib.nullcontext() if _variables(self) else weights_from(0):
+            return call(self, *args)
+
+    return seeded_call
+
 
 class Encoder(snt.Module):
     """Encoder models the variational q(z|x) as a factorized Gaussian.
 
-    Its scale is `scale_fn` of a linear output, plus SCALE_FLOOR.
+    Its scale is `scale_fn` of a linear output, plus SCALE_FLOOR. The weights are drawn at the
+    first call (see `weights_from`).
 
     Args:
         hidden_sizes: widths of the hidden layers; [] makes the encoder linear.
@@ -35,7 +70,7 @@ class Encoder(snt.Module):
             post's), tf.exp or tf.nn.softplus.
 
     Raises:
-        ValueError: if a size is not a positive integer, or a function none.
+        ValueError: if a size is not a positive integer, or a function cannot be called.
 
     Example:
         >>> q = Encoder(hidden_sizes=[100, 100], latent_size=10)(images)
@@ -53,10 +88,8 @@ class Encoder(snt.Module):
         super().__init__(name="encoder")
         hidden_sizes = checks.positive_integers("hidden_sizes", hidden_sizes)
         latent_size = checks.positive_integer("latent_size", latent_size)
-        checks.function("activation", activation)
-        checks.function("scale_fn", scale_fn)
-        # What makes two encoders the same function of their weights (see training).
-        self.architecture = (hidden_sizes, latent_size, activation, scale_fn)
+        _check_call("activation", activation, None)
+        _check_call("scale_fn", scale_fn, None)
 
         self._network = snt.Sequential(
             [
@@ -67,23 +100,17 @@ class Encoder(snt.Module):
         self._mu_linear = snt.Linear(latent_size)
         self._sigma_linear = snt.Linear(latent_size)  # Diagonal covariance matrix.
         self._scale_fn = scale_fn
-        self._image_shape = None
+        # What makes two encoders the same function of their weights, but for SCALE_FLOOR.
+        self.architecture = hidden_sizes, latent_size, activation, scale_fn
 
+    @weights_from_seed_0
     def __call__(self, x: Any) -> tfd.Normal:
         """Returns q(z|x) with batch shape [N, L] for images [N, H, W, C].
 
         Raises:
-            ValueError: if `x` are not images (see `data.check_images`), or of
-                another size than those of the first call.
+            ValueError: if `x` are not images (see `data.check_images`).
         """
-        x = to_float(x, "x")
-        self._image_shape = self._image_shape or x.shape[1:]
-        if x.shape[1:] != self._image_shape:
-            raise ValueError(
-                f"x must be images of shape {self._image_shape.as_list()}, as at the first call, "
-                f"got {x.shape[1:].as_list()}"
-            )
-        embedding = self._network(x)
+        embedding = self._network(to_float(x, "x"))
         mu = self._mu_linear(embedding)
         sigma = self._scale_fn(self._sigma_linear(embedding))
         return tfd.Normal(loc=mu, scale=sigma + SCALE_FLOOR)
@@ -92,15 +119,19 @@ class Encoder(snt.Module):
 class Decoder(snt.Module):
     """Decoder models p(x|z), by default as a Bernoulli a pixel.
 
+    The weights are drawn at the first call (see `weights_from`).
+
     Args:
         hidden_sizes: widths of the hidden layers; [] makes the decoder linear.
         output_shape: shape of an image, e.g. [28, 28, 1].
         activation: nonlinearity of the hidden layers.
         likelihood: distribution of a pixel, built as likelihood(logits=...),
-            e.g. tfd.Bernoulli (the post's) or tfd.ContinuousBernoulli.
+            e.g. tfd.Bernoulli (the post's), tfd.ContinuousBernoulli, or
+            lambda logits: tfd.Normal(logits, 0.1).
 
     Raises:
-        ValueError: if a size is not a positive integer, or a function none.
+        ValueError: if a size is not a positive integer, if `activation` cannot be called,
+            or if `likelihood` takes no logits.
 
     Example:
         >>> p = Decoder(hidden_sizes=[100, 100], output_shape=[28, 28, 1])(z)
@@ -118,9 +149,8 @@ class Decoder(snt.Module):
         super().__init__(name="decoder")
         hidden_sizes = checks.positive_integers("hidden_sizes", hidden_sizes)
         output_shape = checks.positive_integers("output_shape", output_shape)
-        checks.function("activation", activation)
-        checks.function("likelihood", likelihood)
-        self.architecture = (hidden_sizes, output_shape, activation, likelihood)
+        _check_call("activation", activation, None)
+        _check_call("likelihood", likelihood, logits=None)
 
         flat_output_shape = int(np.prod(output_shape))
         self._network = snt.Sequential(
@@ -130,38 +160,23 @@ class Decoder(snt.Module):
             ]
         )
         self._likelihood = likelihood
-        self._latent_size = None
+        self.architecture = hidden_sizes, output_shape, activation, likelihood
 
+    @weights_from_seed_0
     def __call__(self, z: Any) -> tfd.Distribution:
-        """Returns p(x|z) with batch shape [N, *output_shape] for codes [N, L].
-
-        Raises:
-            ValueError: if `z` are not finite numbers, or have another rank, or another
-                latent size than at the first call.
-        """
-        z = _to_codes(z)
-        self._latent_size = self._latent_size or z.shape[1]
-        if z.shape[1] != self._latent_size:
-            raise ValueError(
-                f"z must have the shape [N, {self._latent_size}], got {z.shape.as_list()}"
-            )
-        return self._likelihood(logits=self._network(z))
+        """Returns p(x|z) with batch shape [N, *output_shape] for codes [N, L]."""
+        logits = self._network(tf.convert_to_tensor(z, tf.float32))
+        return self._likelihood(logits=logits)
 
 
-def _to_codes(z: Any) -> tf.Tensor:
-    """Converts codes to float32 [N, L], after checking what is known of them before they run."""
-    refuse_fork()
+def _check_call(name: str, function: Any, *args: Any, **kwargs: Any) -> None:
     try:
-        z = tf.convert_to_tensor(z, tf.float32)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"z must be float32 [N, latent_size]: {error}") from error
-    if z.shape.rank != 2 or z.shape[1] == 0:
-        raise ValueError(f"z must have the shape [N, latent_size], got {z.shape.as_list()}")
-    if not tf.is_symbolic_tensor(z) and not np.isfinite(z).all():
+        inspect.signature(function).bind(*args, **kwargs)
+    except TypeError as error:
+        wanted = "f(logits=...), as tfd.Bernoulli can" if kwargs else "f(x)"
         raise ValueError(
-            "z must be finite, got NaN or infinity, as an encoder gives whose training went wrong"
-        )
-    return z
+            f"{name} must be a function that can be called as {wanted}, got {function!r}: {error}"
+        ) from error
 
 
 def standard_normal(latent_size: int) -> tfd.Normal:
@@ -172,3 +187,83 @@ def standard_normal(latent_size: int) -> tfd.Normal:
     """
     latent_size = checks.positive_integer("latent_size", latent_size)
     return tfd.Normal(loc=tf.zeros(latent_size), scale=tf.ones(latent_size))
+
+
+def copy_weights(source: tf.Module, target: tf.Module) -> None:
+    """Copies the variables of a module to another of the same architecture, which has its own.
+
+    Raises:
+        ValueError: if they have other numbers or shapes of variables.
+    """
+    for mine, yours in zip(source.variables, target.variables, strict=True):
+        yours.assign(mine)
+
+
+@contextlib.contextmanager
+def compiled(make: Callable, encoder: Any, decoder: Any, prior: Any, *images: Any) -> Iterator:
+    """Lends the program `make(encoder, decoder, prior, *images)`, which may move the weights.
+
+    Compiling takes seconds. So a program has networks and a prior of its own, and is lent to all
+    models of their architecture: weights are copied in, and back in the end. A model with a
+    function of the reader's own, whose globals and closures no key can tell, has a program to
+    itself each time.
+
+    Args:
+        make: what compiles; the program must depend on nothing but its arguments.
+        encoder, decoder, prior: a model that has its weights.
+        images: what the program takes, each a TensorSpec [..., H, W, C].
+    """
+    key = _key(encoder, decoder, prior)
+    if key is None:
+        yield make(encoder, decoder, prior, *images)
+        return
+
+    def make_own() -> tuple:
+        own = _untrained(encoder, decoder, images[0].shape[-3:])
+        moments = [tf.Variable(moment, trainable=False) for moment in (prior.loc, prior.scale)]
+        return own, moments, make(*own, tfd.Normal(*moments), *images)
+
+    with programs.lent((make, key, images), make_own) as (own, moments, program):
+        moments[0].assign(prior.loc)
+        moments[1].assign(prior.scale)
+        for network, lent in zip((encoder, decoder), own, strict=True):
+            copy_weights(network, lent)
+        try:
+            yield program
+        finally:
+            for network, lent in zip((encoder, decoder), own, strict=True):
+                copy_weights(lent, network)
+
+
+def _key(encoder: Any, decoder: Any, prior: Any) -> Hashable | None:
+    """Returns what a program of a model depends on but the weights, None if that is unknown."""
+    if (type(encoder), type(decoder), type(prior)) != (Encoder, Decoder, tfd.Normal):
+        return None
+    if not isinstance(prior.loc, tf.Tensor) or not isinstance(prior.scale, tf.Tensor):
+        return None  # variables, say
+    architecture = *encoder.architecture, *decoder.architecture
+    sizes = [len(_variables(network)) for network in (encoder, decoder)]
+    if sizes != [2 * len(architecture[0]) + 4, 2 * len(architecture[4]) + 2]:
+        return None  # the reader has added a variable
+    if not all(map(programs.is_tensorflows, filter(callable, architecture))):
+        return None
+    return architecture, SCALE_FLOOR, prior.loc.shape, prior.scale.shape
+
+
+def _untrained(encoder: Encoder, decoder: Decoder, image_shape: Any) -> tuple[Encoder, Decoder]:
+    """Makes networks of the same architecture, without drawing from TensorFlow's generator."""
+    sizes, latent_size, activation, scale_fn = encoder.architecture
+    encoder = Encoder(sizes, latent_size, activation=activation, scale_fn=scale_fn)
+    sizes, output_shape, activation, likelihood = decoder.architecture
+    decoder = Decoder(sizes, output_shape, activation=activation, likelihood=likelihood)
+
+    def call(x: tf.Tensor) -> None:
+        decoder(encoder(x).loc)
+
+    image = tf.TensorSpec([1, *image_shape], tf.float32)
+    tf.function(call, autograph=False).get_concrete_function(image)  # traced, and not run
+    return encoder, decoder
+
+
+def _variables(network: tf.Module) -> Sequence[tf.Variable]:
+    return tf.Module.variables.fget(network)  # Sonnet's own raises if there are none

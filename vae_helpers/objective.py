@@ -4,16 +4,14 @@ ELBO(x) = E_q[log p(x|z)] - KL(q(z|x) || p(z)) = -distortion - rate (Kingma and
 Welling 2014, equation 3; rate and distortion as named by Alemi et al. 2018).
 """
 
-import vae_helpers._quiet  # noqa: F401  # isort: skip  (before TensorFlow)
+from vae_helpers.data import to_float
+from vae_helpers.support import checks
 
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
-
-from vae_helpers.data import to_float
-from vae_helpers.support import checks
 
 tfd = tfp.distributions
 
@@ -22,32 +20,25 @@ def rate(q: tfd.Distribution, prior: tfd.Distribution) -> tf.Tensor:
     """Computes KL(q(z|x) || p(z)), summed over the latents.
 
     Args:
-        q: approximate posterior of N images, batch shape [N, L] (or [N]).
-        prior: p(z), batch shape [L] (or []).
+        q: approximate posterior of N images, batch shape [N, L], or [N] with the
+            event shape [L].
+        prior: p(z), batch shape [L], or [] with the event shape [L].
 
     Returns:
         [N], nats per image, in closed form.
 
     Raises:
-        ValueError: if `q` or `prior` is no distribution, or they have different latent sizes.
+        ValueError: if `prior` is not of the shape that `q` has for each image.
         NotImplementedError: from TFP, if it has no closed form for the pair.
     """
-    checks.distribution("q", q)
-    check_prior(prior, (q.batch_shape + q.event_shape)[1:], q.dtype)
-    return _sum_all_but_first(q.kl_divergence(prior))
-
-
-def check_prior(prior: tfd.Distribution, shape: Any, dtype: tf.DType) -> None:
-    """Raises a ValueError if a prior is not over codes of this shape, [L] (or []), and type."""
-    if not isinstance(prior, tfd.Distribution):
-        raise ValueError(f"prior must be a distribution of TFP, got {prior!r}")
-    if prior.batch_shape + prior.event_shape != shape:
+    if (prior.batch_shape, prior.event_shape) != (q.batch_shape[1:], q.event_shape):
         raise ValueError(
-            f"prior must have the latent size of q, {shape}, "
-            f"got {prior.batch_shape + prior.event_shape}"
+            "prior must have the shapes that q has for an image, batch "
+            f"{q.batch_shape[1:]} and event {q.event_shape}, got batch {prior.batch_shape} and "
+            f"event {prior.event_shape}: models.standard_normal fits a factorized q"
         )
-    if prior.dtype != dtype:
-        raise ValueError(f"prior must be {dtype.name}, as q is, got {prior.dtype.name}")
+    kl = q.kl_divergence(prior)
+    return tf.reduce_sum(kl, axis=list(range(1, kl.shape.rank)))
 
 
 def distortion(p: tfd.Distribution, x: Any) -> tf.Tensor:
@@ -57,27 +48,47 @@ def distortion(p: tfd.Distribution, x: Any) -> tf.Tensor:
     gray levels under a Bernoulli it is a cross-entropy, not a likelihood.
 
     Args:
-        p: p(x|z) of N codes, batch shape [N, H, W, C].
+        p: p(x|z) of N codes, batch shape [N, H, W, C]; or some of these axes in
+            its event shape.
         x: images [N, H, W, C], uint8 or floats in [0, 1].
 
     Returns:
         [N], nats per image.
 
     Raises:
-        ValueError: if `p` is no distribution, or `x` are not images of the shape of `p`.
+        ValueError: if `x` are not images, or not of the shape of `p`.
     """
-    checks.distribution("p", p)
     x = to_float(x, "x")
-    if x.shape != p.batch_shape:
-        raise ValueError(f"x must have the shape of p, {p.batch_shape}, got {x.shape}")
+    if x.shape != p.batch_shape + p.event_shape:
+        raise ValueError(
+            f"x must have the shape of p, {p.batch_shape + p.event_shape}, got {x.shape}"
+        )
     if isinstance(p, tfd.Bernoulli) and p.logits is not None:
         # The post's own expression: one softplus a pixel, where log_prob takes two.
         pixels = tf.nn.sigmoid_cross_entropy_with_logits(labels=x, logits=p.logits)
     else:
         pixels = -p.log_prob(x)
     # Summed as a product with ones, which XLA does in a fraction of the time of its own sum.
-    pixels = tf.reshape(pixels, [-1, x.shape[1:].num_elements()])
+    pixels = tf.reshape(pixels, [-1, pixels.shape[1:].num_elements()])
     return tf.linalg.matvec(pixels, tf.ones([pixels.shape[1]]))
+
+
+def check_model(encoder: Any, decoder: Any, prior: Any, image: np.ndarray) -> None:
+    """Runs one image [1, H, W, C] through, which creates the weights.
+
+    Raises:
+        ValueError: if one does not fit the other, or is not what TFP calls a distribution.
+    """
+    q = _distribution("what encoder returns", encoder(image))
+    rate(q, _distribution("prior", prior))
+    p = _distribution("what decoder returns", decoder(q.sample(seed=[0, 0])))
+    distortion(p, image)
+
+
+def _distribution(name: str, value: Any) -> tfd.Distribution:
+    if not isinstance(value, tfd.Distribution):
+        raise ValueError(f"{name} must be a distribution of TFP, got {value!r}")
+    return value
 
 
 def log_density(distribution: tfd.Distribution, z: tf.Tensor) -> tf.Tensor:
@@ -91,17 +102,14 @@ def log_density(distribution: tfd.Distribution, z: tf.Tensor) -> tf.Tensor:
         [...], nats.
 
     Raises:
-        ValueError: if `distribution` is none, or `z` has another latent size, which would be
-            broadcast.
+        ValueError: if `z` has another latent size, which would be broadcast.
     """
-    checks.distribution("distribution", distribution)
     z = tf.convert_to_tensor(z)
-    whole = distribution.event_shape.rank
-    size = distribution.event_shape if whole else distribution.batch_shape[-1:]
+    size = (distribution.batch_shape + distribution.event_shape)[-1:]
     if z.shape[-1:] != size:
         raise ValueError(f"z must have the latent size of distribution, {size}, got {z.shape}")
     density = distribution.log_prob(z)
-    return density if whole else tf.reduce_sum(density, axis=-1)
+    return density if distribution.event_shape.rank else tf.reduce_sum(density, axis=-1)
 
 
 def log_weight(
@@ -121,14 +129,11 @@ def log_weight(
         [..., N], nats.
 
     Raises:
-        ValueError: if `q` or `prior` is no distribution, or if `z` has another latent size than
-            they, or other numbers of draws or images than `distortion`.
+        ValueError: if `z` has another latent size than `q` or `prior`, or other numbers of
+            draws or images than `distortion`.
     """
-    checks.distribution("q", q)
-    checks.distribution("prior", prior)
     z = tf.convert_to_tensor(z)
-    distortion = tf.convert_to_tensor(distortion, dtype_hint=z.dtype)
-    if not distortion.shape.is_compatible_with(z.shape[:-1]):  # which would be broadcast
+    if not z.shape[:-1].is_compatible_with(distortion.shape):  # which would be broadcast
         raise ValueError(
             f"distortion must have the shape of z without its last axis, {z.shape[:-1]}, "
             f"got {distortion.shape}"
@@ -147,15 +152,7 @@ def importance_weighted_bound(log_weights: tf.Tensor) -> tf.Tensor:
 
     Returns:
         [N], nats.
-
-    Raises:
-        ValueError: if there is no draw.
     """
-    log_weights = tf.convert_to_tensor(log_weights)
-    if not log_weights.shape.rank or log_weights.shape[0] == 0:
-        raise ValueError(
-            f"log_weights must hold one draw or more, [k, N], got {log_weights.shape.as_list()}"
-        )
     return tf.reduce_logsumexp(log_weights, axis=0) - np.log(log_weights.shape[0])
 
 
@@ -172,18 +169,8 @@ def original_loss(
     Returns:
         (total, kl, reconstruction), each of that shape, with
         total = reconstruction + beta * kl.
-
-    Raises:
-        ValueError: if a size is not a positive integer, `beta` a number that is
-            negative or not finite, or the terms have two shapes.
     """
-    shapes = [tf.TensorShape(getattr(term, "shape", ())) for term in (rate, distortion)]
-    if not shapes[0].is_compatible_with(shapes[1]):  # which would be broadcast
-        raise ValueError(f"distortion must have the shape of rate, {shapes[0]}, got {shapes[1]}")
-    if not tf.is_tensor(beta):
-        beta = checks.number("beta", beta)
-    kl = rate / checks.positive_integer("latent_size", latent_size)
-    reconstruction = distortion / checks.positive_integer("num_pixels", num_pixels)
+    kl, reconstruction = rate / latent_size, distortion / num_pixels
     return reconstruction + beta * kl, kl, reconstruction
 
 
@@ -204,11 +191,8 @@ def effective_beta(beta: float, num_pixels: int, latent_size: int) -> float:
         0.784
     """
     num_pixels = checks.positive_integer("num_pixels", num_pixels)
-    return (
-        checks.number("beta", beta)
-        * num_pixels
-        / checks.positive_integer("latent_size", latent_size)
-    )
+    latent_size = checks.positive_integer("latent_size", latent_size)
+    return checks.number("beta", beta) * num_pixels / latent_size
 
 
 def averaged_beta(effective_beta: float, num_pixels: int, latent_size: int) -> float:
@@ -221,13 +205,6 @@ def averaged_beta(effective_beta: float, num_pixels: int, latent_size: int) -> f
         >>> averaged_beta(1.0, num_pixels=784, latent_size=10)
         0.012755102040816327
     """
+    num_pixels = checks.positive_integer("num_pixels", num_pixels)
     latent_size = checks.positive_integer("latent_size", latent_size)
-    return (
-        checks.number("effective_beta", effective_beta)
-        * latent_size
-        / checks.positive_integer("num_pixels", num_pixels)
-    )
-
-
-def _sum_all_but_first(x: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_sum(x, axis=list(range(1, x.shape.rank)))
+    return checks.number("effective_beta", effective_beta) * latent_size / num_pixels

@@ -1,5 +1,8 @@
 """The figures that several notebooks draw."""
 
+from vae_helpers.support import checks
+from vae_helpers.traversals import tile
+
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,9 +10,6 @@ import numpy as np
 import pandas as pd
 import plotnine as gg
 from matplotlib import pyplot as plt
-
-from vae_helpers.support import checks
-from vae_helpers.traversals import tile
 
 OKABE_ITO = ["#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000"]
 

@@ -1,15 +1,5 @@
 """The training loop over several devices of one machine, each with its part of every batch."""
 
-import vae_helpers._quiet  # noqa: F401  # isort: skip  (before TensorFlow)
-
-from typing import Any
-
-import numpy as np
-import pandas as pd
-import sonnet as snt
-import tensorflow as tf
-import tensorflow_probability as tfp
-
 from vae_helpers.data import check_images
 from vae_helpers.objective import distortion, original_loss, rate
 from vae_helpers.support import checks
@@ -21,6 +11,14 @@ from vae_helpers.training import (
     loss_table,
     seed_new_weights,
 )
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import sonnet as snt
+import tensorflow as tf
+import tensorflow_probability as tfp
 
 tfd = tfp.distributions
 

@@ -1,12 +1,12 @@
 """Codes to decode: grids in latent space, and the images tiled in their order."""
 
+from vae_helpers.support import checks
+
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import scipy.special
-
-from vae_helpers.support import checks
 
 
 def plane(values: Any, latent_size: int, latents: Sequence[int] = (0, 1)) -> np.ndarray:

@@ -1,5 +1,8 @@
 """The bound under a reader's hands: how q's mean and scale open and close its gap."""
 
+from vae_helpers.explorers.page import Page
+from vae_helpers.support import checks
+
 import numbers
 from typing import Any
 
@@ -7,9 +10,6 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-
-from vae_helpers.explorers.page import Page
-from vae_helpers.support import checks
 
 _LEVELS = 24  # of color, half a nat each
 

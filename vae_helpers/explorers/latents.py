@@ -1,6 +1,11 @@
 """The latent space under a reader's hands: sliders that decode in the browser."""
 
-import vae_helpers._quiet  # noqa: F401  # isort: skip  (before TensorFlow)
+from vae_helpers.data import check_images
+from vae_helpers.explorers.page import Page, encoded
+from vae_helpers.models import Decoder
+from vae_helpers.objective import check_prior
+from vae_helpers.support import checks
+from vae_helpers.traversals import plane, rows, tile
 
 from typing import Any
 
@@ -10,13 +15,6 @@ import sonnet as snt
 import tensorflow as tf
 import tensorflow_probability as tfp
 from matplotlib.figure import Figure
-
-from vae_helpers.data import check_images
-from vae_helpers.explorers.page import Page, encoded
-from vae_helpers.models import Decoder
-from vae_helpers.objective import check_prior
-from vae_helpers.support import checks
-from vae_helpers.traversals import plane, rows, tile
 
 tfd = tfp.distributions
 

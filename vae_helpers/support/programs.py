@@ -1,0 +1,87 @@
+"""Compiled programs: many training steps a call; and what took seconds to compile, lent again."""
+
+import contextlib
+import inspect
+import sys
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+STEPS_PER_CALL = 64
+_KEPT = 6  # programs, some 15 MB each
+
+_idle: dict[Hashable, Any] = {}  # the programs that nobody uses now, the latest last
+
+
+@contextlib.contextmanager
+def lent(key: Hashable, make: Callable[[], Any]) -> Iterator[Any]:
+    """Lends what `make()` returns, or returned for the same key: to one user at a time."""
+    program = _idle.pop(key, None) or make()
+    try:
+        yield program
+    finally:
+        _idle[key] = program
+        while len(_idle) > _KEPT:
+            del _idle[next(iter(_idle))]
+
+
+def is_tensorflows(function: Callable) -> bool:
+    """Tells whether a function or class is TensorFlow's or TFP's own, found under its name there.
+
+    What any other one reads, a global or a closure, may change.
+    """
+    if not (inspect.isfunction(function) or inspect.isclass(function)):
+        return False
+    if function.__module__.partition(".")[0] not in ("tensorflow", "tensorflow_probability"):
+        return False
+    return getattr(sys.modules.get(function.__module__), function.__qualname__, None) is function
+
+
+class CompiledSteps:
+    """A training step, compiled by XLA with a loop around it.
+
+    Args:
+        step: called as step(x, seed) or step(x, y, seed), with a batch of each array and a seed
+            int32 [2]; returns a dictionary of scalars. Whatever it creates at its first use,
+            weights or an optimizer's moments, is created here.
+        batches: what `run` takes, uint8 or float32 [STEPS_PER_CALL, B, H, W, C], and labels
+            [STEPS_PER_CALL, B].
+    """
+
+    def __init__(self, step: Callable, batches: Sequence[tf.TensorSpec]):
+        self.names: list[str] = []
+        self._step = step
+        one = [tf.TensorSpec(spec.shape[1:], spec.dtype) for spec in batches]
+        # Traced by itself, and not run: what is created inside a loop would be lost with it.
+        tf.function(self._row, autograph=False).get_concrete_function(
+            *one, tf.TensorSpec([2], tf.int32)
+        )
+        integers = [tf.TensorSpec([], tf.int32)] * 3
+        # Without get_concrete_function TensorFlow warns of retracing.
+        self.run = tf.function(self._loop, jit_compile=True, autograph=False).get_concrete_function(
+            *integers, *batches
+        )
+
+    def _row(self, x: tf.Tensor, *rest: tf.Tensor) -> tf.Tensor:
+        row = self._step(tf.image.convert_image_dtype(x, tf.float32), *rest)
+        if not isinstance(row, dict) or any(tf.shape(v).shape[0] for v in row.values()):
+            raise ValueError(f"step must return a dictionary of scalars, got {row!r}")
+        self.names = list(row)
+        return tf.stack([tf.cast(value, tf.float32) for value in row.values()])
+
+    def _loop(self, first, count, seed, *batches) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Takes `count` steps, fewer if a value is not finite: that step is the last.
+
+        Returns how many, whether the last values are finite, and those of each [S, columns].
+        """
+
+        def body(i, finite, rows):
+            row = self._row(*(batch[i] for batch in batches), tf.stack([seed, first + i]))
+            return i + 1, tf.reduce_all(tf.math.is_finite(row)), rows.write(i, row)
+
+        rows = tf.TensorArray(tf.float32, STEPS_PER_CALL, element_shape=[len(self.names)])
+        done, finite, rows = tf.while_loop(
+            lambda i, finite, _: finite & (i < count), body, (0, True, rows)
+        )
+        return done, finite, rows.stack()
