@@ -1,9 +1,9 @@
 """Held-out numbers: the ELBO's two terms, log p(x), what the rate buys, which latents are used."""
 
-from vae_helpers.data import check_images
+from vae_helpers.data import check_images, to_float
 from vae_helpers.models import compiled, tfd
 from vae_helpers.objective import check_model, distortion, log_density, log_weight, rate
-from vae_helpers.support import checks
+from vae_helpers.support import checks, programs
 from vae_helpers.support.diagnosis import ACTIVE_VARIANCE
 from vae_helpers.support.progress import progress_bar
 
@@ -48,7 +48,7 @@ def evaluate(
     images = check_images(images)
     num_samples = checks.positive_integer("num_samples", num_samples)
     seed = checks.integer("seed", seed)
-    check_model(encoder, decoder, prior, images[:1])  # creates weights that are not there yet
+    check_model(encoder, decoder, prior, images[:1])
     size = min(len(images), _IMAGES_PER_CALL)
     block = tf.TensorSpec([size, *images.shape[1:]], images.dtype)
     with compiled(_terms, encoder, decoder, prior, block) as terms_of:
@@ -65,7 +65,7 @@ def _terms(encoder, decoder, prior, block: tf.TensorSpec):
     """Compiles the rate and the distortion of a block of images, [B, 2]."""
 
     def terms(x, num_samples, seed, start):
-        q = encoder(x)
+        q = encoder(to_float(x))
 
         def add(k, distortions):
             z = q.sample(seed=tf.stack([seed, start * num_samples + k]))
@@ -122,7 +122,7 @@ def log_likelihood(
     images = check_images(images)
     num_samples = checks.positive_integer("num_samples", num_samples)
     seed = checks.integer("seed", seed)
-    decoder(encoder(images[:1]).sample(seed=[0, 0]))  # creates weights that are not there yet
+    decoder(encoder(to_float(images[:1])).sample(seed=[0, 0]))  # creates missing weights
     size = min(len(images), _IMAGES_PER_BLOCK)
     block = tf.TensorSpec([size, *images.shape[1:]], images.dtype)
     bounds = []
@@ -142,7 +142,7 @@ def _summed_weights(encoder, decoder, prior, block: tf.TensorSpec):
     """Compiles the largest log weight of each image, and the sum of its weights over the largest."""
 
     def summed_weights(x, num_samples, seed):
-        q = encoder(x)
+        q = encoder(to_float(x))
 
         def add(i, largest, scaled):
             z = q.sample(seed=tf.random.experimental.stateless_fold_in(seed, i))
@@ -160,8 +160,7 @@ def _summed_weights(encoder, decoder, prior, block: tf.TensorSpec):
         return largest, scaled
 
     numbers = tf.TensorSpec([], tf.int32), tf.TensorSpec([2], tf.int32)
-    function = tf.function(summed_weights, jit_compile=True, autograph=False)
-    return function.get_concrete_function(block, *numbers)
+    return programs.compile_by_xla(summed_weights, block, *numbers)
 
 
 def _blocks(images: np.ndarray, size: int):
@@ -204,7 +203,7 @@ def mutual_information(
     num = len(images)
     if num < 2:
         raise ValueError(f"images must be two or more, got {num}")
-    q = encoder(images)
+    q = encoder(to_float(images))
     rates = rate(q, prior).numpy()
     z = q.sample(seed=[seed, 0])
 
@@ -252,7 +251,7 @@ def active_units(
     threshold = checks.number("threshold", threshold)
     images = check_images(images)
     blocks = np.split(images, range(_IMAGES_PER_CALL, len(images), _IMAGES_PER_CALL))
-    means = _finite(np.concatenate([encoder(block).mean() for block in blocks]), encoder)
+    means = _finite(np.concatenate([encoder(to_float(block)).mean() for block in blocks]), encoder)
     return np.var(means, axis=0, dtype=np.float64) > threshold
 
 

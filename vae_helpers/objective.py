@@ -74,12 +74,12 @@ def distortion(p: tfd.Distribution, x: Any) -> tf.Tensor:
 
 
 def check_model(encoder: Any, decoder: Any, prior: Any, image: np.ndarray) -> None:
-    """Runs one image [1, H, W, C] through, which creates the weights.
+    """Runs one image [1, H, W, C] through, which creates the weights that are not there yet.
 
     Raises:
         ValueError: if one does not fit the other, or is not what TFP calls a distribution.
     """
-    q = _distribution("what encoder returns", encoder(image))
+    q = _distribution("what encoder returns", encoder(to_float(image)))
     rate(q, _distribution("prior", prior))
     p = _distribution("what decoder returns", decoder(q.sample(seed=[0, 0])))
     distortion(p, image)
@@ -87,7 +87,7 @@ def check_model(encoder: Any, decoder: Any, prior: Any, image: np.ndarray) -> No
 
 def _distribution(name: str, value: Any) -> tfd.Distribution:
     if not isinstance(value, tfd.Distribution):
-        raise ValueError(f"{name} must be a distribution of TFP, got {value!r}")
+        raise ValueError(f"{name} must be a distribution of TFP, got a {type(value).__name__}")
     return value
 
 

@@ -1,6 +1,6 @@
 """The post's training step, and the loop that runs it or any other, compiled."""
 
-from vae_helpers.data import check_images
+from vae_helpers.data import check_images, to_float
 from vae_helpers.models import compiled, tfd, weights_from
 from vae_helpers.objective import check_model, distortion, original_loss, rate
 from vae_helpers.support import checks, diagnosis
@@ -111,6 +111,8 @@ def train(
     images = check_images(images)
     beta = checks.number("beta", beta)
     learning_rate = checks.number("learning_rate", learning_rate, positive=True)
+    if not isinstance(encoder, tf.Module) or not isinstance(decoder, tf.Module):
+        raise ValueError(f"encoder and decoder must be modules, got {encoder!r} and {decoder!r}")
     specs, calls = _batches(images, None, batch_size, training_steps, seed, transform)
     new = not any(tf.Module.variables.fget(network) for network in (encoder, decoder))
     with weights_from(seed, anyway=new):
@@ -122,7 +124,7 @@ def train(
     if not finite or not all(np.isfinite(weight).all() for weight in weights):
         raise diagnosis.NonFiniteLossError(losses, diagnosis.cause(losses, learning_rate, beta))
     if len(losses) >= STEPS_PER_CALL:  # sooner, few latents are active
-        diagnosis.warn_of_collapse(encoder(images[:1000]).mean(), learning_rate, beta)
+        diagnosis.warn_of_collapse(encoder(to_float(images[:1000])).mean(), learning_rate, beta)
     return losses
 
 
@@ -242,6 +244,7 @@ class _CompiledPost:
 def _batches(images, labels, batch_size, training_steps, seed, transform) -> tuple[list, Iterator]:
     """Returns what a program takes, and how many steps each call takes with these batches."""
     training_steps = checks.positive_integer("training_steps", training_steps)
+    seed = checks.integer("seed", seed)
     arrays = [images] if labels is None else [images, np.asarray(labels)]
     if len(arrays[-1]) != len(images):
         raise ValueError(f"labels must be as many as the images, {len(images)}, got {len(labels)}")

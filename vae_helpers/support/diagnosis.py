@@ -14,10 +14,9 @@ class NonFiniteLossError(ArithmeticError):
     """Raised when a loss or a weight is NaN or infinite; `losses` holds the rows until then."""
 
     def __init__(self, losses: pd.DataFrame, cause: str = ""):
-        last = losses.iloc[-1]
-        broken = [name for name in losses if not np.isfinite(last[name])] or ["a weight"]
-        row = ", ".join(f"{name} {value:g}" for name, value in last.items())
-        super().__init__(f"{' and '.join(broken)} is not finite after {row}. {cause}")
+        step, *terms = (f"{name} {value:g}" for name, value in losses.iloc[-1].items())
+        what = "weights are" if np.isfinite(losses.iloc[-1]).all() else "loss is"
+        super().__init__(f"the {what} not finite at {step} ({', '.join(terms)}). {cause}")
         self.losses, self._cause = losses, cause
 
     def __reduce__(self):  # which lets it come from another process
@@ -25,13 +24,14 @@ class NonFiniteLossError(ArithmeticError):
 
 
 def cause(losses: pd.DataFrame, learning_rate: float, beta: float) -> str:
-    """Says what made a loss of `training.train` break, most likely."""
-    if len(losses) == 1 and not np.isfinite(losses[["rate", "distortion"]].to_numpy()).all():
-        return "Nothing was trained before it: make encoder, decoder and prior anew."
-    smaller_beta = f" or a beta below {beta:g}" if beta > 1 else ""
+    """Says what made a loss or a weight of `training.train` break, most likely."""
+    if len(losses) == 1:  # nothing was trained before it
+        return (
+            f"Likely causes are encoder, decoder or prior as they were given, and beta, {beta:g}."
+        )
     return (
         "The likely cause is a step size that threw the weights out of range: make the networks "
-        f"anew and try a learning_rate below {learning_rate:g}{smaller_beta}."
+        f"anew and try a learning_rate below {learning_rate:g}, or a beta below {beta:g}."
     )
 
 

@@ -38,6 +38,18 @@ def is_tensorflows(function: Callable) -> bool:
     return getattr(sys.modules.get(function.__module__), function.__qualname__, None) is function
 
 
+def compile_by_xla(function: Callable, *arguments: tf.TensorSpec) -> Callable:
+    """Compiles a function of tensors to one XLA program."""
+    compiled = tf.function(function, jit_compile=True, autograph=False)
+    program = compiled.get_concrete_function(*arguments)  # else TensorFlow warns of retracing
+    if b"CheckNumericsV2" in program.graph.as_graph_def().SerializeToString():
+        raise RuntimeError(
+            "XLA cannot compile with tf.debugging.enable_check_numerics: disable it. A training "
+            "stops by itself where a loss is not finite"
+        )
+    return program
+
+
 class CompiledSteps:
     """A training step, compiled by XLA with a loop around it.
 
@@ -58,10 +70,7 @@ class CompiledSteps:
             *one, tf.TensorSpec([2], tf.int32)
         )
         integers = [tf.TensorSpec([], tf.int32)] * 3
-        # Without get_concrete_function TensorFlow warns of retracing.
-        self.run = tf.function(self._loop, jit_compile=True, autograph=False).get_concrete_function(
-            *integers, *batches
-        )
+        self.run = compile_by_xla(self._loop, *integers, *batches)
 
     def _row(self, x: tf.Tensor, *rest: tf.Tensor) -> tf.Tensor:
         row = self._step(tf.image.convert_image_dtype(x, tf.float32), *rest)
