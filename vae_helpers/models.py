@@ -195,8 +195,7 @@ def copy_weights(source: tf.Module, target: tf.Module) -> None:
     Raises:
         ValueError: if they have other numbers or shapes of variables.
     """
-    for mine, yours in zip(source.variables, target.variables, strict=True):
-        yours.assign(mine)
+    _assign(_variables(target), _variables(source))
 
 
 @contextlib.contextmanager
@@ -219,20 +218,18 @@ def compiled(make: Callable, encoder: Any, decoder: Any, prior: Any, *images: An
         return
 
     def make_own() -> tuple:
-        own = _untrained(encoder, decoder, images[0].shape[-3:])
+        own = _same_networks(encoder, decoder, images[0].shape[-3:])
         moments = [tf.Variable(moment, trainable=False) for moment in (prior.loc, prior.scale)]
-        return own, moments, make(*own, tfd.Normal(*moments), *images)
+        program = make(*own, tfd.Normal(*moments), *images)
+        return _variables(*own), moments, program
 
+    mine = _variables(encoder, decoder)
     with programs.lent((make, key, images), make_own) as (own, moments, program):
-        moments[0].assign(prior.loc)
-        moments[1].assign(prior.scale)
-        for network, lent in zip((encoder, decoder), own, strict=True):
-            copy_weights(network, lent)
+        _assign(own + moments, [*mine, prior.loc, prior.scale])
         try:
             yield program
         finally:
-            for network, lent in zip((encoder, decoder), own, strict=True):
-                copy_weights(lent, network)
+            _assign(mine, own)
 
 
 def _key(encoder: Any, decoder: Any, prior: Any) -> Hashable | None:
@@ -250,20 +247,23 @@ def _key(encoder: Any, decoder: Any, prior: Any) -> Hashable | None:
     return architecture, SCALE_FLOOR, prior.loc.shape, prior.scale.shape
 
 
-def _untrained(encoder: Encoder, decoder: Decoder, image_shape: Any) -> tuple[Encoder, Decoder]:
-    """Makes networks of the same architecture, without drawing from TensorFlow's generator."""
+def _same_networks(encoder: Encoder, decoder: Decoder, image_shape: Any) -> tuple[Encoder, Decoder]:
+    """Makes networks of the same architecture, and draws nothing: the weights are copied in."""
     sizes, latent_size, activation, scale_fn = encoder.architecture
     encoder = Encoder(sizes, latent_size, activation=activation, scale_fn=scale_fn)
     sizes, output_shape, activation, likelihood = decoder.architecture
     decoder = Decoder(sizes, output_shape, activation=activation, likelihood=likelihood)
-
-    def call(x: tf.Tensor) -> None:
-        decoder(encoder(x).loc)
-
-    image = tf.TensorSpec([1, *image_shape], tf.float32)
-    tf.function(call, autograph=False).get_concrete_function(image)  # traced, and not run
+    for layer in (*encoder.submodules, *decoder.submodules):
+        if isinstance(layer, snt.Linear):
+            layer.w_init = snt.initializers.Zeros()
+    decoder(encoder(tf.zeros([1, *image_shape])).loc)
     return encoder, decoder
 
 
-def _variables(network: tf.Module) -> Sequence[tf.Variable]:
-    return tf.Module.variables.fget(network)  # Sonnet's own raises if there are none
+def _variables(*networks: tf.Module) -> list[tf.Variable]:
+    return [v for network in networks for v in tf.Module.variables.fget(network)]
+
+
+def _assign(variables: list[tf.Variable], values: list) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)

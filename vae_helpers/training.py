@@ -231,6 +231,8 @@ class _CompiledPost:
         self.encoder, self.decoder = encoder, decoder
         self._beta, self._learning_rate = (tf.Variable(0.0, trainable=False) for _ in range(2))
         self._optimizer = snt.optimizers.Adam(self._learning_rate)
+        variables = encoder.trainable_variables + decoder.trainable_variables
+        self._optimizer.apply([tf.zeros_like(v) for v in variables], variables)  # moments
         step = post_step(encoder, decoder, prior, self._optimizer, self._beta)
         self.steps = CompiledSteps(step, batches)
 
