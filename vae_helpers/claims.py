@@ -1,7 +1,5 @@
 """Keeps the prose of the notebooks true: a claim stands beside the numbers it speaks of."""
 
-import vae_helpers._quiet  # noqa: F401  # isort: skip  (before TensorFlow)
-
 import os
 
 
