@@ -47,7 +47,7 @@ BAD = [
     (rows, [[], 3], "values must be"),
     (rows, [[0.0], 3, [3]], r"latents must be different ones of 0 to 2, got \[3\]"),
     (rows, [[0.0], 3, []], "latents must be different"),
-    (rows, [[0.0], 3, [-1]], "latents must be an integer from 0"),
+    (rows, [[0.0], 3, [-1]], "latents must be an integer"),
     (rows, [[0.0], 2, [True, False]], "latents must be an integer"),  # a mask
     (rows, [[0.0], 3, None, [1, 2]], "center must be 3 finite numbers"),
     (rows, [[0.0], 0], "latent_size must be a positive integer"),
