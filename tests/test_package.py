@@ -106,12 +106,12 @@ def test_public_functions_say_what_they_do():
 
 def test_a_claim_that_holds_is_silent_and_one_that_fails_is_not(monkeypatch, capsys):
     monkeypatch.delenv("VAE_STRICT", raising=False)
-    check(True, "water is wet")
+    claim(True, "water is wet")
     assert capsys.readouterr().out == ""
-    check(False, "water is dry")
+    claim(False, "water is dry")
     assert "no longer holds: water is dry" in capsys.readouterr().out
     monkeypatch.setenv("VAE_STRICT", "1")
     with pytest.raises(AssertionError, match="water is dry"):
-        check(False, "water is dry")
-    with pytest.raises(ValueError, match="claim must be a sentence, got False"):
-        check("water is dry", False)
+        claim(False, "water is dry")
+    with pytest.raises(ValueError, match="sentence must be a text, got False"):
+        claim("water is dry", False)

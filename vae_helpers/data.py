@@ -48,7 +48,7 @@ def load_images(name: str = "mnist", split: str = "train") -> tuple[np.ndarray, 
     except (AssertionError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"name must be a TensorFlow Datasets image set, got {name!r}") from error
     features = builder.info.features or {}
-    labeled = {"image", "label"} <= set(features) and features["label"].shape == ()
+    labeled = {"image", "label"} <= set(features) and features["label"].np_dtype == np.int64
     if not labeled or None in features["image"].shape or features["image"].np_dtype != np.uint8:
         raise ValueError(f"name must be a set of labeled 8-bit images of one size, got {name!r}")
     if not builder.is_prepared():

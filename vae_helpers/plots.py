@@ -1,9 +1,9 @@
-"""The figures that several notebooks draw."""
+"""The figures that several notebooks draw, legible under any Matplotlib style."""
 
+from vae_helpers.data import check_images
 from vae_helpers.support import checks
 from vae_helpers.traversals import tile
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,10 @@ OKABE_ITO = ["#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "
 def plot_losses(losses: pd.DataFrame, beta: float) -> gg.ggplot:
     """Draws the figure of the post: its three losses against the step, on log-log axes.
 
+    An axis is linear if a value on it is 0 or below, as the negative
+    log-likelihood of a density may be. A loss that is not finite leaves a gap in
+    its line, and the title of the step's axis says how many are left out.
+
     Args:
         losses: rows with step, total, kl and reconstruction, as `training.train`
             returns them or as the post prints them.
@@ -26,113 +30,99 @@ def plot_losses(losses: pd.DataFrame, beta: float) -> gg.ggplot:
         A plotnine plot, to which layers can be added.
 
     Raises:
-        ValueError: if a column is missing, or there are no rows, or `beta` is no number.
+        ValueError: if no loss is finite, or `beta` is not a number of 0 or above.
+        KeyError: if a column is missing.
     """
-    columns = ["step", "total", "kl", "reconstruction"]
-    if not isinstance(losses, pd.DataFrame):
-        raise ValueError(f"losses must be a table of pandas, got {type(losses).__name__}")
-    if missing := [column for column in columns if column not in losses]:
-        raise ValueError(f"losses must have the columns {columns}, {missing} missing")
-    if losses.empty:
-        raise ValueError("losses must have one row or more, got none")
     beta = checks.number("beta", beta)
-    table = losses[columns].melt(id_vars="step", var_name="loss")
+    table = pd.DataFrame(losses).melt("step", ["total", "kl", "reconstruction"], var_name="loss")
+    values = table["value"].astype(float)
+    finite = np.isfinite(values)
+    if not finite.any():
+        raise ValueError(f"losses must have a finite value, got none in {len(losses)} rows")
+    note = "" if finite.all() else f" (not finite and left out: {(~finite).sum()})"
+    table["value"] = values.where(finite)
+    positive = {name: not (table[name] <= 0).any() for name in ("step", "value")}
+    title = r"$\mathcal{L} = \mathcal{L}_\mathrm{reconstruction} + "
+    title += rf"{beta:g}\,\mathcal{{L}}_\mathrm{{KL}}$"
     return (
         gg.ggplot(table, gg.aes(x="step", y="value", color="loss", shape="loss"))
-        + (gg.geom_line() if losses["step"].nunique() > 1 else gg.geom_point())
-        + gg.scale_x_log10()
-        + gg.scale_y_log10()
+        + (gg.geom_line() if table["step"].nunique() > 1 else gg.geom_point())
+        + (gg.scale_x_log10() if positive["step"] else gg.scale_x_continuous())
+        + (gg.scale_y_log10() if positive["value"] else gg.scale_y_continuous())
         + gg.scale_color_manual(["#0072B2", "#E69F00", "#000000"])  # differ in gray, too
-        + gg.labs(
-            title=r"$\mathcal{L} = \mathcal{L}_\mathrm{reconstruction} + "
-            rf"{beta:g}\,\mathcal{{L}}_\mathrm{{KL}}$",
-            x="training step",
-            y="average per pixel or latent (nats)",
-            color="",
-            shape="",
-        )
-        + gg.theme_bw()
-        + gg.theme(figure_size=(7, 4))
+        + gg.labs(title=title, color="", shape="")
+        + gg.labs(x=f"training step{note}", y="average per pixel or latent (nats)")
+        + gg.theme_bw()  # its text is black, and the style may have a dark background
+        + gg.theme(figure_size=(7, 4), plot_background=gg.element_rect(fill="white"))
     )
 
 
-def plot_reconstructions(rows: Mapping[str, Any]) -> plt.Figure:
+def plot_reconstructions(rows: dict[str, Any]) -> plt.Figure:
     """Draws rows of images under one another, as the post shows truth and reconstruction.
 
     Args:
         rows: label of each row, and its images [n, H, W, C] as gray levels from 0
-            to 255 or from 0 to 1; the same number in each row.
+            to 255 (uint8) or from 0 to 1; the same number in each row.
 
     Returns:
         A figure; as the last line of a cell it is shown.
 
     Raises:
-        ValueError: if there are no rows, or they differ in number, or are no gray levels.
+        ValueError: if there are no rows, they differ in number or are not gray levels.
     """
-    try:
-        rows = {label: np.asarray(images) for label, images in rows.items()}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"rows must be a dictionary of arrays [n, H, W, C]: {error}") from error
-    numbers = {label: len(images) if images.ndim else 0 for label, images in rows.items()}
+    rows = {label: np.asarray(images) for label, images in rows.items()}
+    numbers = {label: len(images) for label, images in rows.items()}
     if len(set(numbers.values())) != 1 or 0 in numbers.values():
         raise ValueError(f"rows must be one or more, of as many images each, got {numbers}")
-    columns = numbers[next(iter(numbers))]
-    strips = {label: tile(images, columns) for label, images in rows.items()}
-    height = len(strips) * 7 / max(columns, 5) + 0.2
-    figure, axes = plt.subplots(len(strips), 1, figsize=(7, height), squeeze=False)
-    for axis, (label, strip) in zip(axes.flat, strips.items(), strict=True):
-        high = 255 if strip.dtype == np.uint8 else 1
-        axis.imshow(
-            _picture(f"rows[{label!r}]", strip, high),
-            cmap="viridis",
-            vmin=0,
-            vmax=high,
-            interpolation="nearest",
-        )
-        axis.set(xticks=[], yticks=[])
+    columns = next(iter(numbers.values()))
+    figure = plt.Figure(figsize=(7, len(rows) * 7 / max(columns, 5) + 0.2), layout="none")
+    axes = figure.subplots(len(rows), squeeze=False).flat
+    for axis, (label, images) in zip(axes, rows.items(), strict=True):
+        _draw(axis, f"rows[{label!r}]", tile(images, columns))
         axis.set_ylabel(label, rotation=0, ha="right", va="center")
-        axis.spines[:].set_visible(False)
     figure.tight_layout(h_pad=0.2)
-    plt.close(figure)  # or pyplot would show it a second time
     return figure
 
 
 def plot_tiles(image: Any, *, title: str = "", x: str = "", y: str = "") -> plt.Figure:
-    """Draws a picture of tiled images in [0, 1], in the viridis of the post.
+    """Draws a picture of tiled images, in the viridis of the post.
 
     Args:
-        image: [H, W] or [H, W, C], as `traversals.tile` returns it.
+        image: [H, W] or [H, W, C], as `traversals.tile` returns it; gray levels
+            from 0 to 255 (uint8) or from 0 to 1.
         title, x, y: what stands above, below and beside it.
 
     Returns:
         A figure; as the last line of a cell it is shown.
 
     Raises:
-        ValueError: if `image` has another rank, or is not in [0, 1].
+        ValueError: if `image` is not gray levels.
     """
-    image = _picture("image", image, high=1)
-    width = 6.0
-    height = np.clip(width * image.shape[0] / image.shape[1], 0.6, 8) + 0.6
-    figure, axis = plt.subplots(figsize=(width, height))
-    axis.imshow(image, cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
-    axis.set(xticks=[], yticks=[], title=title, xlabel=x, ylabel=y)
-    axis.spines[:].set_visible(False)
+    image = np.asarray(image)
+    height = np.clip(6 * image.shape[0] / image.shape[1], 0.6, 8) + 0.6
+    figure = plt.Figure(figsize=(6, height), layout="none")
+    axis = figure.subplots()
+    _draw(axis, "image", image)
+    axis.set(title=title, xlabel=x, ylabel=y)
     figure.tight_layout()
-    plt.close(figure)
     return figure
 
 
-def _picture(name: str, image: Any, high: int) -> np.ndarray:
-    """Returns what Matplotlib draws as it is: the rest it would clip or leave out silently."""
-    try:
-        image = np.asarray(image)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be one array [H, W] or [H, W, C]: {error}") from error
-    if image.ndim not in (2, 3) or image.shape[2:] not in [(), (3,), (4,)] or image.size == 0:
-        raise ValueError(f"{name} must be of gray or RGB tiles, got the shape {list(image.shape)}")
+def _draw(axis: plt.Axes, name: str, image: np.ndarray) -> None:
+    """Draws all gray levels as they are and the right way up, whatever the reader's style."""
+    high = 255 if image.dtype == np.uint8 else 1
+    if high == 255:  # and not of 0 and 1, which would look blank
+        check_images(image.reshape(1, *image.shape[:2], -1), name)
     rounding = 1e-6 * high
-    if image.dtype.kind not in "buif" or not (
-        image.min() >= -rounding and image.max() <= high + rounding
-    ):
-        raise ValueError(f"{name} must be numbers from 0 to {high}, got NaN or others")
-    return image
+    # Matplotlib would clip the rest, or leave it out; this is false for NaN, too.
+    if not (image.min() >= -rounding and image.max() <= high + rounding):
+        raise ValueError(
+            f"{name} must be uint8, or numbers from 0 to 1, "
+            f"got {image.dtype} from {image.min()} to {image.max()}"
+        )
+    options = {"interpolation": "nearest", "origin": "upper", "aspect": "equal"}
+    axis.imshow(image, cmap="viridis", vmin=0, vmax=high, **options)
+    axis.grid(False, which="both")
+    axis.minorticks_off()
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)

@@ -26,14 +26,10 @@ def plane(values: Any, latent_size: int, latents: Sequence[int] = (0, 1)) -> np.
         ValueError: if `values` is not a list of finite numbers, or `latents`
             are not two different ones of 0 to L - 1.
     """
-    values = _finite("values", values, ndim=1)
-    latents = _latents(latents, latent_size)
-    if len(latents) != 2:
-        raise ValueError(f"latents must be two different latents, got {latents}")
-    z = np.zeros([len(values), len(values), latent_size], np.float32)
-    z[:, :, latents[0]] = values
-    z[:, :, latents[1]] = values[:, None]
-    return z.reshape(-1, latent_size)
+    if np.size(latents) != 2:
+        raise ValueError(f"latents must be two, got {latents}")
+    across, down = np.split(rows(values, latent_size, latents), 2)
+    return (down[:, None] + across).reshape(-1, latent_size)
 
 
 def rows(
@@ -54,12 +50,13 @@ def rows(
         ValueError: if `values` or `center` are not finite numbers of these
             shapes, or `latents` not different ones of 0 to L - 1.
     """
-    values = _finite("values", values, ndim=1)
+    values = _vector("values", values)
     latent_size = checks.positive_integer("latent_size", latent_size)
-    latents = _latents(range(latent_size) if latents is None else latents, latent_size)
-    center = _finite("center", np.zeros(latent_size) if center is None else center, ndim=1)
-    if len(center) != latent_size:
-        raise ValueError(f"center must have latent_size = {latent_size} numbers, got {len(center)}")
+    center = _vector("center", np.zeros(latent_size) if center is None else center, latent_size)
+    latents = np.atleast_1d(range(latent_size) if latents is None else latents)
+    latents = [checks.integer("latents", latent) for latent in latents]  # no mask of active ones
+    if not 0 < len(latents) == len({*latents} & {*range(latent_size)}):
+        raise ValueError(f"latents must be different ones of 0 to {latent_size - 1}, got {latents}")
     z = np.tile(center, [len(latents), len(values), 1])
     for row, latent in enumerate(latents):
         z[row, :, latent] = values
@@ -99,9 +96,8 @@ def interpolate(start: Any, end: Any, num: int) -> np.ndarray:
         ValueError: if `start` and `end` are not finite codes of one size, or
             `num` is less than 2.
     """
-    start, end = _finite("start", start, ndim=1), _finite("end", end, ndim=1)
-    if start.shape != end.shape:
-        raise ValueError(f"end must have the size of start, {len(start)}, got {len(end)}")
+    start = _vector("start", start)
+    end = _vector("end", end, len(start))
     if checks.positive_integer("num", num) < 2:
         raise ValueError(f"num must be 2 or more, got {num}")
     return np.linspace(start, end, num)
@@ -121,41 +117,21 @@ def tile(images: Any, columns: int) -> np.ndarray:
     Raises:
         ValueError: if `images` has another rank, or does not fill whole rows.
     """
-    try:
-        images = np.asarray(images)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"images must be one array [N, H, W, C]: {error}") from error
+    images = np.asarray(images)
     columns = checks.positive_integer("columns", columns)
     if images.ndim != 4 or images.size == 0:
         raise ValueError(f"images must have the shape [N, H, W, C], got {list(images.shape)}")
     if len(images) % columns:
         raise ValueError(f"columns must divide the {len(images)} images, got {columns}")
-    num, height, width, channels = images.shape
-    grid = images.reshape(num // columns, columns, height, width, channels).swapaxes(1, 2)
-    tiled = grid.reshape(num // columns * height, columns * width, channels)
+    height, width, channels = images.shape[1:]
+    grid = images.reshape(-1, columns, height, width, channels).swapaxes(1, 2)
+    tiled = grid.reshape(-1, columns * width, channels)
     return tiled[:, :, 0] if channels == 1 else tiled
 
 
-def _finite(name: str, values: Any, ndim: int) -> np.ndarray:
-    try:
-        with np.errstate(over="ignore"):  # infinity, which is then named
-            values = np.asarray(values).astype(np.float32, casting="same_kind")
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be finite numbers of rank {ndim}: {error}") from error
-    if values.ndim != ndim or values.size == 0 or not np.isfinite(values).all():
-        raise ValueError(f"{name} must be finite numbers of rank {ndim}, got {values}")
+def _vector(name: str, values: Any, size: int | None = None) -> np.ndarray:
+    """Returns finite numbers as float32 [size], or raises a ValueError that names them."""
+    values = np.asarray(values, np.float32)
+    if values.shape != (size or max(values.size, 1),) or not np.isfinite(values).all():
+        raise ValueError(f"{name} must be {size or 'one or more'} finite numbers, got {values}")
     return values
-
-
-def _latents(latents: Sequence[int], latent_size: int) -> list[int]:
-    latent_size = checks.positive_integer("latent_size", latent_size)
-    try:
-        indices = [checks.integer("latents", latent) for latent in latents]
-    except (TypeError, ValueError):
-        indices = []
-    if not indices or len(set(indices)) < len(indices) or max(indices) >= latent_size:
-        raise ValueError(
-            f"latents must be different ones of 0 to {latent_size - 1} (latent_size - 1), "
-            f"got {latents}"
-        )
-    return indices
