@@ -7,7 +7,7 @@ import contextlib
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,32 +28,22 @@ _DRAWING = threading.RLock()  # all threads draw from one generator
 
 
 @contextlib.contextmanager
-def weights_from(seed: int, *, anyway: bool = False) -> Iterator[None]:
+def weights_from(seed: int, *networks: tf.Module, anyway: bool = True) -> Iterator[None]:
     """Has the weights that are created inside drawn from a seed: the same in each run.
 
-    A seed that the reader has set with `tf.random.set_seed` comes first, unless `anyway`. Where
-    there was none, there is none afterwards.
+    Nothing is done if the networks have theirs. A seed that the reader has set with
+    `tf.random.set_seed` comes first, unless `anyway`; where there was none, there is none after.
     """
+    missing = not networks or not all(map(variables_of, networks))
     with _DRAWING:
         unset = tf.compat.v1.get_seed(0)[0] == _UNSET
-        if unset or anyway:
+        if missing and (unset or anyway):
             tf.random.set_seed(seed)
         try:
             yield
         finally:
-            if unset:
+            if missing and unset:
                 tf.random.set_seed(None)
-
-
-def weights_from_seed_0(call: Callable) -> Callable:
-    """Has the first call of a network, which draws its weights, draw them from seed 0."""
-
-    @functools.wraps(call)
-    def seeded_call(self: snt.Module, *args: Any) -> Any:
-        with contextlib.nullcontext() if _variables(self) else weights_from(0):
-            return call(self, *args)
-
-    return seeded_call
 
 
 class Encoder(snt.Module):
@@ -81,7 +71,6 @@ class Encoder(snt.Module):
         self,
         hidden_sizes: Sequence[int],
         latent_size: int,
-        *,
         activation: Callable[[tf.Tensor], tf.Tensor] = tf.nn.relu,
         scale_fn: Callable[[tf.Tensor], tf.Tensor] = tf.square,
     ):
@@ -92,10 +81,7 @@ class Encoder(snt.Module):
         _check_call("scale_fn", scale_fn, None)
 
         self._network = snt.Sequential(
-            [
-                snt.Flatten(),
-                snt.nets.MLP(hidden_sizes, activation=activation, activate_final=True),
-            ]
+            [snt.Flatten(), snt.nets.MLP(hidden_sizes, activation=activation, activate_final=True)]
         )
         self._mu_linear = snt.Linear(latent_size)
         self._sigma_linear = snt.Linear(latent_size)  # Diagonal covariance matrix.
@@ -103,16 +89,16 @@ class Encoder(snt.Module):
         # What makes two encoders the same function of their weights, but for SCALE_FLOOR.
         self.architecture = hidden_sizes, latent_size, activation, scale_fn
 
-    @weights_from_seed_0
     def __call__(self, x: Any) -> tfd.Normal:
         """Returns q(z|x) with batch shape [N, L] for images [N, H, W, C].
 
         Raises:
             ValueError: if `x` are not images (see `data.check_images`).
         """
-        embedding = self._network(to_float(x, "x"))
-        mu = self._mu_linear(embedding)
-        sigma = self._scale_fn(self._sigma_linear(embedding))
+        with weights_from(0, self, anyway=False):
+            embedding = self._network(to_float(x, "x"))
+            mu = self._mu_linear(embedding)
+            sigma = self._scale_fn(self._sigma_linear(embedding))
         return tfd.Normal(loc=mu, scale=sigma + SCALE_FLOOR)
 
 
@@ -142,7 +128,6 @@ class Decoder(snt.Module):
         self,
         hidden_sizes: Sequence[int],
         output_shape: Sequence[int],
-        *,
         activation: Callable[[tf.Tensor], tf.Tensor] = tf.nn.relu,
         likelihood: Callable[..., tfd.Distribution] = tfd.Bernoulli,
     ):
@@ -152,20 +137,17 @@ class Decoder(snt.Module):
         _check_call("activation", activation, None)
         _check_call("likelihood", likelihood, logits=None)
 
-        flat_output_shape = int(np.prod(output_shape))
+        sizes = [*hidden_sizes, int(np.prod(output_shape))]
         self._network = snt.Sequential(
-            [
-                snt.nets.MLP([*hidden_sizes, flat_output_shape], activation=activation),
-                snt.Reshape(output_shape),
-            ]
+            [snt.nets.MLP(sizes, activation=activation), snt.Reshape(output_shape)]
         )
         self._likelihood = likelihood
         self.architecture = hidden_sizes, output_shape, activation, likelihood
 
-    @weights_from_seed_0
     def __call__(self, z: Any) -> tfd.Distribution:
         """Returns p(x|z) with batch shape [N, *output_shape] for codes [N, L]."""
-        logits = self._network(tf.convert_to_tensor(z, tf.float32))
+        with weights_from(0, self, anyway=False):
+            logits = self._network(tf.convert_to_tensor(z, tf.float32))
         return self._likelihood(logits=logits)
 
 
@@ -190,12 +172,8 @@ def standard_normal(latent_size: int) -> tfd.Normal:
 
 
 def copy_weights(source: tf.Module, target: tf.Module) -> None:
-    """Copies the variables of a module to another of the same architecture, which has its own.
-
-    Raises:
-        ValueError: if they have other numbers or shapes of variables.
-    """
-    _assign(_variables(target), _variables(source))
+    """Copies the variables of a module to another of the same architecture, which has its own."""
+    _assign(variables_of(target), variables_of(source))
 
 
 @contextlib.contextmanager
@@ -212,56 +190,52 @@ def compiled(make: Callable, encoder: Any, decoder: Any, prior: Any, *images: An
         encoder, decoder, prior: a model that has its weights.
         images: what the program takes, each a TensorSpec [..., H, W, C].
     """
-    key = _key(encoder, decoder, prior)
-    if key is None:
+    if not _is_shared(encoder, decoder, prior):
         yield make(encoder, decoder, prior, *images)
         return
-
-    def make_own() -> tuple:
-        own = _same_networks(encoder, decoder, images[0].shape[-3:])
-        moments = [tf.Variable(moment, trainable=False) for moment in (prior.loc, prior.scale)]
-        program = make(*own, tfd.Normal(*moments), *images)
-        return _variables(*own), moments, program
-
-    mine = _variables(encoder, decoder)
-    with programs.lent((make, key, images), make_own) as (own, moments, program):
-        _assign(own + moments, [*mine, prior.loc, prior.scale])
+    shapes = prior.loc.shape, prior.scale.shape
+    architectures = encoder.architecture, decoder.architecture, shapes, SCALE_FLOOR
+    lock, own, program = _kept(make, *architectures, images)
+    mine = variables_of(encoder, decoder)
+    with lock:
+        _assign(own, [*mine, prior.loc, prior.scale])
         try:
             yield program
         finally:
-            _assign(mine, own)
+            _assign(mine, own[: len(mine)])
 
 
-def _key(encoder: Any, decoder: Any, prior: Any) -> Hashable | None:
-    """Returns what a program of a model depends on but the weights, None if that is unknown."""
+def _is_shared(encoder: Any, decoder: Any, prior: Any) -> bool:
+    """Tells whether a model depends on nothing but its architecture, weights and prior's moments."""
     if (type(encoder), type(decoder), type(prior)) != (Encoder, Decoder, tfd.Normal):
-        return None
-    if not isinstance(prior.loc, tf.Tensor) or not isinstance(prior.scale, tf.Tensor):
-        return None  # variables, say
-    architecture = *encoder.architecture, *decoder.architecture
-    sizes = [len(_variables(network)) for network in (encoder, decoder)]
-    if sizes != [2 * len(architecture[0]) + 4, 2 * len(architecture[4]) + 2]:
-        return None  # the reader has added a variable
-    if not all(map(programs.is_tensorflows, filter(callable, architecture))):
-        return None
-    return architecture, SCALE_FLOOR, prior.loc.shape, prior.scale.shape
+        return False
+    (wide, _, *functions), (others, _, *more) = encoder.architecture, decoder.architecture
+    num_weights = 2 * (len(wide) + 2), 2 * (len(others) + 1)  # unless the reader has added some
+    return (
+        all(map(programs.is_tensorflows, functions + more))
+        and (len(variables_of(encoder)), len(variables_of(decoder))) == num_weights
+        and isinstance(prior.loc, tf.Tensor)  # no variable
+        and isinstance(prior.scale, tf.Tensor)
+    )
 
 
-def _same_networks(encoder: Encoder, decoder: Decoder, image_shape: Any) -> tuple[Encoder, Decoder]:
-    """Makes networks of the same architecture, and draws nothing: the weights are copied in."""
-    sizes, latent_size, activation, scale_fn = encoder.architecture
-    encoder = Encoder(sizes, latent_size, activation=activation, scale_fn=scale_fn)
-    sizes, output_shape, activation, likelihood = decoder.architecture
-    decoder = Decoder(sizes, output_shape, activation=activation, likelihood=likelihood)
+@functools.lru_cache(maxsize=6)  # programs, some 15 MB each
+def _kept(make, encoder_made_of, decoder_made_of, prior_shapes, scale_floor, images) -> tuple:
+    """Returns a lock, the variables and the program of a model of its own; draws no weights."""
+    encoder, decoder = Encoder(*encoder_made_of), Decoder(*decoder_made_of)
     for layer in (*encoder.submodules, *decoder.submodules):
         if isinstance(layer, snt.Linear):
             layer.w_init = snt.initializers.Zeros()
-    decoder(encoder(tf.zeros([1, *image_shape])).loc)
-    return encoder, decoder
+    decoder(encoder(tf.zeros([1, *images[0].shape[-3:]])).loc)
+    moments = [tf.Variable(tf.ones(shape), trainable=False) for shape in prior_shapes]
+    program = make(encoder, decoder, tfd.Normal(*moments), *images)
+    return threading.Lock(), variables_of(encoder, decoder) + moments, program
 
 
-def _variables(*networks: tf.Module) -> list[tf.Variable]:
-    return [v for network in networks for v in tf.Module.variables.fget(network)]
+def variables_of(*networks: Any) -> list[tf.Variable]:
+    """Returns the variables of networks; there are none before the first call."""
+    modules = [network for network in networks if isinstance(network, tf.Module)]
+    return [variable for m in modules for variable in tf.Module.variables.fget(m)]
 
 
 def _assign(variables: list[tf.Variable], values: list) -> None:

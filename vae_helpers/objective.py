@@ -1,4 +1,4 @@
-"""The two terms of the ELBO, the post's average of them, and the bound with several samples.
+"""The two terms of the ELBO, the post's average of them, and importance weights.
 
 ELBO(x) = E_q[log p(x|z)] - KL(q(z|x) || p(z)) = -distortion - rate (Kingma and
 Welling 2014, equation 3; rate and distortion as named by Alemi et al. 2018).
@@ -9,7 +9,6 @@ from vae_helpers.support import checks
 
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -73,7 +72,7 @@ def distortion(p: tfd.Distribution, x: Any) -> tf.Tensor:
     return tf.linalg.matvec(pixels, tf.ones([pixels.shape[1]]))
 
 
-def check_model(encoder: Any, decoder: Any, prior: Any, image: np.ndarray) -> None:
+def check_model(encoder: Any, decoder: Any, prior: Any, image: Any) -> None:
     """Runs one image [1, H, W, C] through, which creates the weights that are not there yet.
 
     Raises:
@@ -139,21 +138,6 @@ def log_weight(
             f"got {distortion.shape}"
         )
     return log_density(prior, z) - log_density(q, z) - distortion
-
-
-def importance_weighted_bound(log_weights: tf.Tensor) -> tf.Tensor:
-    """Computes log(1/k sum_i w_i), a bound of log p(x) that tightens with k.
-
-    Its expectation is the ELBO for k = 1 and grows to log p(x) with k (Burda et al.
-    2016, equation 8 and theorem 1).
-
-    Args:
-        log_weights: [k, N], nats, as `log_weight` computes them for k draws from q.
-
-    Returns:
-        [N], nats.
-    """
-    return tf.reduce_logsumexp(log_weights, axis=0) - np.log(log_weights.shape[0])
 
 
 def original_loss(

@@ -18,11 +18,7 @@ import tensorflow as tf
 
 
 def post_step(
-    encoder: snt.Module,
-    decoder: snt.Module,
-    prior: tfd.Distribution,
-    optimizer: snt.Optimizer,
-    beta: float,
+    encoder: snt.Module, decoder: snt.Module, prior: tfd.Distribution, optimizer: Any, beta: Any
 ) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
     """Makes the training step of the post, for `run_steps`."""
 
@@ -114,8 +110,7 @@ def train(
     if not isinstance(encoder, tf.Module) or not isinstance(decoder, tf.Module):
         raise ValueError(f"encoder and decoder must be modules, got {encoder!r} and {decoder!r}")
     specs, calls = _batches(images, None, batch_size, training_steps, seed, transform)
-    new = not any(tf.Module.variables.fget(network) for network in (encoder, decoder))
-    with weights_from(seed, anyway=new):
+    with weights_from(seed, encoder, decoder):
         check_model(encoder, decoder, prior, images[:1])
     with compiled(_CompiledPost, encoder, decoder, prior, *specs) as program:
         program.reset(beta, learning_rate)
@@ -188,7 +183,7 @@ def run_steps(
     """
     images = check_images(images)
     specs, calls = _batches(images, labels, batch_size, training_steps, seed, transform)
-    with weights_from(seed):
+    with weights_from(seed, anyway=False):
         steps = CompiledSteps(step, specs)
     losses, finite = _run(steps, calls, training_steps, seed, progress)
     if not finite:

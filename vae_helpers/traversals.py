@@ -82,27 +82,6 @@ def quantiles(num: int) -> np.ndarray:
     return scipy.special.ndtri((np.arange(num) + 0.5) / num).astype(np.float32)
 
 
-def interpolate(start: Any, end: Any, num: int) -> np.ndarray:
-    """Walks in equal steps on the straight line from one code to another.
-
-    Args:
-        start, end: [L] codes.
-        num: number of codes, both ends among them; 2 or more.
-
-    Returns:
-        float32 [num, L].
-
-    Raises:
-        ValueError: if `start` and `end` are not finite codes of one size, or
-            `num` is less than 2.
-    """
-    start = _vector("start", start)
-    end = _vector("end", end, len(start))
-    if checks.positive_integer("num", num) < 2:
-        raise ValueError(f"num must be 2 or more, got {num}")
-    return np.linspace(start, end, num)
-
-
 def tile(images: Any, columns: int) -> np.ndarray:
     """Tiles images into one, row after row.
 

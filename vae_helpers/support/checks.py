@@ -20,12 +20,11 @@ def positive_integers(name: str, values: Any) -> tuple[int, ...]:
     return tuple(positive_integer(f"{name}[{i}]", value) for i, value in enumerate(values))
 
 
-def integer(name: str, value: Any, *, low: int = 0, kind: str = "an integer, 0 or above") -> int:
+def integer(name: str, value: Any, *, low: int = 0, kind: str = "an integer from 0 up") -> int:
     """Returns `value`, a seed say, as an int, or raises a ValueError that names it."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < low:
-        raise ValueError(f"{name} must be {kind}, got {value!r}")
-    if value > _LARGEST:
-        raise ValueError(f"{name} must be at most 2**31 - 1, got {value!r}")
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_integer or not low <= value <= _LARGEST:
+        raise ValueError(f"{name} must be {kind} of at most 2**31 - 1, got {value!r}")
     return int(value)
 
 

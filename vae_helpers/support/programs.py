@@ -1,29 +1,12 @@
-"""Compiled programs: many training steps a call; and what took seconds to compile, lent again."""
+"""Compiled programs: many training steps a call."""
 
-import contextlib
 import inspect
 import sys
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 STEPS_PER_CALL = 64
-_KEPT = 6  # programs, some 15 MB each
-
-_idle: dict[Hashable, Any] = {}  # the programs that nobody uses now, the latest last
-
-
-@contextlib.contextmanager
-def lent(key: Hashable, make: Callable[[], Any]) -> Iterator[Any]:
-    """Lends what `make()` returns, or returned for the same key: to one user at a time."""
-    program = _idle.pop(key, None) or make()
-    try:
-        yield program
-    finally:
-        _idle[key] = program
-        while len(_idle) > _KEPT:
-            del _idle[next(iter(_idle))]
 
 
 def is_tensorflows(function: Callable) -> bool:
