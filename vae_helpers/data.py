@@ -99,8 +99,8 @@ def check_images(images: Any, name: str = "images") -> np.ndarray:
     shape = list(getattr(images, "shape", ()))
     if len(shape) != 4 or 0 in shape:
         raise ValueError(
-            f"{name} must be one array [N, H, W, C] of one image or more, as load_images returns "
-            f"first, got a {type(images).__name__} of shape {shape}"
+            f"{name} must be one array [N, H, W, C] with one image or more, like the first that "
+            f"data.load_images returns, got a {type(images).__name__} of shape {shape}"
         )
     images = np.asarray(images)
     integers = np.issubdtype(images.dtype, np.integer) or images.dtype == bool

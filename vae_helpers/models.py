@@ -50,7 +50,8 @@ class Encoder(snt.Module):
     """Encoder models the variational q(z|x) as a factorized Gaussian.
 
     Its scale is `scale_fn` of a linear output, plus SCALE_FLOOR. The weights are drawn at the
-    first call (see `weights_from`).
+    first call: in `training.train` from its seed, elsewhere from that of `tf.random.set_seed`, or
+    from 0 if there is none, so that two encoders of one size then begin alike.
 
     Args:
         hidden_sizes: widths of the hidden layers; [] makes the encoder linear.
@@ -105,7 +106,7 @@ class Encoder(snt.Module):
 class Decoder(snt.Module):
     """Decoder models p(x|z), by default as a Bernoulli a pixel.
 
-    The weights are drawn at the first call (see `weights_from`).
+    The weights are drawn at the first call, as those of an `Encoder` are.
 
     Args:
         hidden_sizes: widths of the hidden layers; [] makes the decoder linear.

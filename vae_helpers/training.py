@@ -223,7 +223,6 @@ class _CompiledPost:
     """The post's step with Adam, compiled; its β and learning rate can change."""
 
     def __init__(self, encoder, decoder, prior, *batches: tf.TensorSpec):
-        self.encoder, self.decoder = encoder, decoder
         self._beta, self._learning_rate = (tf.Variable(0.0, trainable=False) for _ in range(2))
         self._optimizer = snt.optimizers.Adam(self._learning_rate)
         variables = encoder.trainable_variables + decoder.trainable_variables

@@ -57,7 +57,7 @@ class CompiledSteps:
 
     def _row(self, x: tf.Tensor, *rest: tf.Tensor) -> tf.Tensor:
         row = self._step(tf.image.convert_image_dtype(x, tf.float32), *rest)
-        if not isinstance(row, dict) or any(tf.shape(v).shape[0] for v in row.values()):
+        if not isinstance(row, dict) or not row or any(tf.shape(v).shape[0] for v in row.values()):
             raise ValueError(f"step must return a dictionary of scalars, got {row!r}")
         self.names = list(row)
         return tf.stack([tf.cast(value, tf.float32) for value in row.values()])
