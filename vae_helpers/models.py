@@ -156,10 +156,8 @@ def _check_call(name: str, function: Any, *args: Any, **kwargs: Any) -> None:
     try:
         inspect.signature(function).bind(*args, **kwargs)
     except TypeError as error:
-        wanted = "f(logits=...), as tfd.Bernoulli can" if kwargs else "f(x)"
-        raise ValueError(
-            f"{name} must be a function that can be called as {wanted}, got {function!r}: {error}"
-        ) from error
+        wanted = "logits=..., as tfd.Bernoulli is" if kwargs else "one tensor"
+        raise ValueError(f"{name} must be a function, called with {wanted}: {error}") from error
 
 
 def standard_normal(latent_size: int) -> tfd.Normal:

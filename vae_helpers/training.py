@@ -39,13 +39,8 @@ def post_step(
         diagnosis.check_all_trained(tape.watched_variables(), variables)
         gradients = tape.gradient(loss, variables)
         optimizer.apply(gradients, variables)
-        return {
-            "total": loss,
-            "kl": kl_loss,
-            "reconstruction": reconstruction_loss,
-            "rate": nats[0],
-            "distortion": nats[1],
-        }
+        averages = {"total": loss, "kl": kl_loss, "reconstruction": reconstruction_loss}
+        return averages | {"rate": nats[0], "distortion": nats[1]}
 
     return step
 
