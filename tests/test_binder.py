@@ -55,17 +55,13 @@ def test_the_commands_make_an_environment_that_runs_a_notebook(checkout, dockerf
         "HOME": str(home),
         "REPO_DIR": str(checkout),
         "PATH": f"{prefix / 'bin'}:/usr/bin:/bin",
-    }
-    # The index that pip uses on this machine.
-    keep = {k: v for k, v in os.environ.items() if k.startswith("PIP_")}
-    keep["XDG_CONFIG_HOME"] = str(Path("~/.config").expanduser())
+        "XDG_CONFIG_HOME": str(Path("~/.config").expanduser()),  # with the index that pip uses
+    } | {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
     for command in own_commands(dockerfile):
-        subprocess.run(command, shell=True, check=True, cwd=checkout, env=keep | environment)
+        subprocess.run(["sh", "-c", command], check=True, cwd=checkout, env=environment)
     assert list(home.glob(".cache/matplotlib/fontlist*.json"))  # warm
     # From here on as a reader's session: neither the home nor the package can be written to.
-    for folder in (home, checkout / "vae_helpers"):
-        subprocess.run(["chmod", "-R", "a-w", folder], check=True)
+    subprocess.run(["chmod", "-R", "a-w", home, checkout / "vae_helpers"], check=True)
     run = ["python", "tools/run.py", "--to", tmp_path / "out", "--memory", "1.4"]
     subprocess.run([*run, "notebooks/03_training.ipynb"], check=True, cwd=checkout, env=environment)
-    for folder in (home, checkout / "vae_helpers"):
-        subprocess.run(["chmod", "-R", "u+w", folder], check=True)
+    subprocess.run(["chmod", "-R", "u+w", home, checkout / "vae_helpers"], check=True)

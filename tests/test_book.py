@@ -86,18 +86,17 @@ def opened(browser):
     assert faults == []
 
 
-def drawing(page) -> str:
-    """Returns what an explorer has drawn: the pixels of its canvases, the markup of its SVG."""
-    return page.evaluate(
-        """() => [...document.querySelector("[data-page]").shadowRoot
-            .querySelectorAll("canvas, svg")].map(e => e.toDataURL?.() ?? e.innerHTML).join()"""
-    )
-
-
-def move_a_slider(page) -> None:
+def assert_that_a_slider_draws(page) -> None:
+    """An explorer draws into its canvases or its SVG."""
+    drawing = """() => [...document.querySelector("[data-page]").shadowRoot
+        .querySelectorAll("canvas, svg")].map(e => e.toDataURL?.() ?? e.innerHTML).join()"""
+    page.wait_for_timeout(200)
+    before = page.evaluate(drawing)
     page.locator("[data-page] input[type=range]").first.evaluate(
         "range => { range.value = range.min; range.dispatchEvent(new Event('input')); }"
     )
+    page.wait_for_timeout(300)
+    assert page.evaluate(drawing) != before
 
 
 def open_a_solution(page, address: str) -> None:
@@ -150,18 +149,13 @@ def test_the_front_page_is_found(book, opened):
     page.wait_for_url(ORIGIN + "tools/book/index.html")
 
 
-def test_launch_buttons_follow_the_address(book):
+def test_launch_buttons_follow_the_address_and_what_only_a_runner_needs_is_left_out(book):
     repo = read(ROOT)
     for path in (path for path in SOURCES if path.suffix == ".ipynb"):
         text = (book / path.with_suffix(".html")).read_text(encoding="utf-8")
         assert f"colab.research.google.com/github/{repo}/blob/main/{path}" in text
         assert f"mybinder.org/v2/gh/{repo}/main?urlpath=lab/tree/{path}" in text
         assert f"github.com/{repo}/blob/main/{path}" in text
-
-
-def test_what_only_a_runner_needs_is_left_out(book):
-    for path in (path for path in SOURCES if path.suffix == ".ipynb"):
-        text = (book / path.with_suffix(".html")).read_text(encoding="utf-8")
         assert 'class="n">claim</span>' in text  # its import
         for mark in ("colab-badge", "COLAB_", "NBVAL_", 'class="n">claim</span><span class="p">('):
             assert mark not in text, path
@@ -173,18 +167,7 @@ def test_the_explorer_is_alive(book, opened, name, scheme):
     page = opened(book, f"notebooks/{name}.html", color_scheme=scheme)
     assert page.locator("html").get_attribute("data-theme") == scheme
     page.locator("[data-page]").scroll_into_view_if_needed()
-    page.wait_for_timeout(200)
-    before = drawing(page)
-    move_a_slider(page)
-    page.wait_for_timeout(300)
-    assert drawing(page) != before
-
-
-def test_search_finds_a_word(book, opened):
-    page = opened(book, "search.html?q=reparameterization")
-    found = page.locator("#search-results li a")
-    found.first.wait_for()
-    assert any("01_elbo.html" in link for link in found.evaluate_all("a => a.map(a => a.href)"))
+    assert_that_a_slider_draws(page)
 
 
 def test_the_reference_has_every_public_name(book):
@@ -230,10 +213,7 @@ def test_the_explorer_is_alive_in_the_deck(slides, opened, name):
         "const slide = document.querySelector('[data-page]').closest('section');"
         "const {h, v} = Reveal.getIndices(slide); Reveal.slide(h, v);"
     )
-    page.wait_for_timeout(200)
-    place, before = page.evaluate("Reveal.getIndices()"), drawing(page)
-    move_a_slider(page)
-    page.wait_for_timeout(300)
-    assert drawing(page) != before
+    place = page.evaluate("Reveal.getIndices()")
+    assert_that_a_slider_draws(page)
     page.locator("[data-page] input[type=range]").first.press("ArrowRight")
     assert page.evaluate("Reveal.getIndices()") == place
