@@ -32,10 +32,9 @@ def words(number):
         for cell in cells(path):
             texts.append(cell.source)
             for output in cell.get("outputs", []):
-                texts += [output.get("text", "")]
-                texts += [
-                    output.get("data", {}).get(f"text/{kind}", "") for kind in ("plain", "markdown")
-                ]
+                data = output.get("data", {})
+                texts += [output.get("text", ""), data.get("text/plain", "")]
+                texts.append(data.get("text/markdown", ""))
     return "\n".join(texts)
 
 
@@ -68,8 +67,6 @@ def test_the_minutes_add_up(title, length):
         if where.startswith("the 90-minute plan"):
             first, last = minutes(where.split("minutes")[1])
             assert end - start == last - first, where
-            ends = [minutes(row[0]) for row in PLANS["The 90-minute plan"]]
-            assert {first, last} <= set(itertools.chain(*ends)), where
 
 
 def test_sections_are_named_as_the_notebooks_name_them():
@@ -132,19 +129,6 @@ def test_targets_and_files_that_the_guide_names_exist():
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
     names = re.findall(r"`((?:tools|\.github)/[\w./-]+|[\w-]+\.toml|Makefile)`", GUIDE)
     assert len(names) > 5 and all((ROOT / name).exists() for name in names)
-
-
-def numbered(title):
-    return dict(re.findall(r"^(\d+)\. (.*)", section(GUIDE, title), flags=re.MULTILINE))
-
-
-def test_ten_questions_ten_answers_and_their_marks():
-    questions, answers = numbered("Assessment"), numbered("Answers")
-    assert [*questions] == [*answers] == [str(k) for k in range(1, 11)]
-    marks = [int(re.match(r"\*\((\d+)\)\*", question)[1]) for question in questions.values()]
-    assert f"Ten questions, {sum(marks)} marks" in GUIDE
-    for mark, answer in zip(marks, answers.values(), strict=True):
-        assert sum(map(int, re.findall(r"\((\d)\)", answer))) == mark, answer
 
 
 def formulas(text):

@@ -48,11 +48,8 @@ def run_sets(name: str, sets: list[dict]) -> None:
     """Runs a notebook up to its hyperparameters, and from there once for each set of them."""
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     notebook.cells.insert(0, nbformat.v4.new_code_cell(KEEP_IMAGES))
-    (first,) = [
-        i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", [])
-    ]
-    parameters = notebook.cells[first]
-    source = parameters.source
+    sources = [cell.source for cell in notebook.cells]
+    first = [source.startswith("# @title Hyperparameters") for source in sources].index(True)
     client = NotebookClient(
         notebook, timeout=600, kernel_name="python3", extra_arguments=["--log-level=ERROR"]
     )
@@ -67,9 +64,9 @@ def run_sets(name: str, sets: list[dict]) -> None:
     with client.setup_kernel():
         run(0, first)
         for values in sets:
-            assert set(values) <= {node.targets[0].id for node in ast.parse(source).body}
+            assert set(values) <= {node.targets[0].id for node in ast.parse(sources[first]).body}
             given = [f"{name} = {value!r}" for name, value in values.items()]
-            parameters.source = "\n".join([source, *given])
+            notebook.cells[first].source = "\n".join([sources[first], *given])
             try:
                 run(first, len(notebook.cells))
             except CellExecutionError as error:
