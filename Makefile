@@ -21,7 +21,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 run: $(SET_UP) ## execute every notebook and the solutions; copies and their HTML go to build/notebooks
-	$(BIN)/python notebooks/run.py --to build/notebooks
+	$(BIN)/python tools/run.py --to build/notebooks
 
 rerun: $(SET_UP) ## execute one with other values: make rerun NOTEBOOK=05_traversals ARGS="-p latent_size 2"
 	@test -f "notebooks/$(NOTEBOOK).ipynb" || { echo "NOTEBOOK must be one of: $(notdir $(NOTEBOOKS:.ipynb=))"; exit 2; }
@@ -32,7 +32,7 @@ rerun: $(SET_UP) ## execute one with other values: make rerun NOTEBOOK=05_traver
 
 test: check ## all tests, then every notebook under nbval, compared with its stored outputs
 	VAE_STRICT=1 $(PYTEST) worksteal -m slow tests
-	VAE_STRICT=1 VAE_EXACT=$(EXACT) $(PYTEST) loadfile --no-loadscope-reorder -p tests.reproduce \
+	VAE_STRICT=1 VAE_EXACT=$(EXACT) $(PYTEST) loadfile --no-loadscope-reorder -p tools.reproduce \
 	    --nbval --nbval-current-env $(LONGEST) $(filter-out $(LONGEST),$(NOTEBOOKS) $(SOLUTIONS))
 
 check: $(SET_UP) ## the fast part of the tests: lint, unit tests, notebook rules
@@ -49,9 +49,9 @@ test-binder: $(SET_UP) ## what Binder would build, in a virtual environment
 # Colab's Python, and the versions of its image.
 COLAB_PYTHON ?= python3.13
 test-colab: build/colab/.set-up ## every notebook in an environment like Colab's, from its setup cell on
-	build/colab/bin/python tests/colab.py $(OPTIONS)
+	build/colab/bin/python tools/colab.py $(OPTIONS)
 
-build/colab/.set-up: tests/colab-2026-08-19.txt
+build/colab/.set-up: tools/colab-2026-08-19.txt
 	@$(COLAB_PYTHON) -c 'import sys; sys.exit(None if sys.version_info[:2] == (3, 13) else "Colab has Python 3.13: make test-colab COLAB_PYTHON=python3.13, say")'
 	$(COLAB_PYTHON) -m venv --clear build/colab
 	build/colab/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
@@ -67,21 +67,21 @@ define test_in_fresh_environment
 $(BIN)/uv venv --quiet --clear --python $(PYTHON) $(1)
 $(BIN)/uv pip install --quiet --python $(1) --resolution $(2) --editable ".[dev]"
 $(1)/bin/python -m pytest -q -m "not slow and not weekly" tests
-$(1)/bin/python notebooks/run.py --to $(1)/notebooks \
+$(1)/bin/python tools/run.py --to $(1)/notebooks \
     notebooks/02_model.ipynb notebooks/03_training.ipynb notebooks/05_traversals.ipynb
 endef
 
 bench: $(SET_UP) build/bench/.set-up ## time it beside its peers, for an hour or two: make bench ONLY="train bound" ROUNDS=3
-	$(BIN)/python tests/benchmarks/run.py $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
+	$(BIN)/python tools/benchmarks/run.py $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-build/bench/.set-up: tests/benchmarks/requirements.txt
+build/bench/.set-up: tools/benchmarks/requirements.txt
 	$(PYTHON) -m venv --clear build/bench/env
 	build/bench/env/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
 audit: build/audit/.set-up ## known vulnerabilities of the locked packages; needs the network
 	build/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement requirements.txt \
-	    $(shell awk -v today=$$(date +%F) '/^[^\#]/ && $$2 >= today {print "--ignore-vuln", $$1}' tests/audit-waivers.txt)
+	    $(shell awk -v today=$$(date +%F) '/^[^\#]/ && $$2 >= today {print "--ignore-vuln", $$1}' tools/audit-waivers.txt)
 
 build/audit/.set-up:
 	$(PYTHON) -m venv --clear build/audit
@@ -89,31 +89,30 @@ build/audit/.set-up:
 	@touch $@
 
 links: $(SET_UP) ## whether the links of the book lead somewhere; needs the network
-	$(BIN)/sphinx-build -b linkcheck --quiet -c notebooks/book -d build/doctrees notebooks build/links
+	$(BIN)/sphinx-build -b linkcheck --quiet -c tools/book -d build/doctrees . build/links
 
 lab: $(SET_UP) ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
 
 book: $(SET_UP) ## build the site of all notebooks in build/book; a warning is an error
-	$(BIN)/sphinx-build --fail-on-warning --nitpicky --quiet -c notebooks/book -d build/doctrees notebooks build/book
+	$(BIN)/sphinx-build --fail-on-warning --nitpicky --quiet -c tools/book -d build/doctrees . build/book
 	@echo "Open build/book/index.html in a browser."
 
 slides: $(SET_UP) ## build the decks of notebooks 01, 03 and 05 in build/slides, each one file
-	$(BIN)/jupyter nbconvert --log-level ERROR --config notebooks/book/slides/config.py --output-dir build/slides $(DECKS)
+	$(BIN)/jupyter nbconvert --log-level ERROR --config tools/book/slides/config.py --output-dir build/slides $(DECKS)
 	@echo "Open build/slides/01_elbo.slides.html in a browser; S opens the speaker's notes."
 
 address: ## make badges and setup cells point to your fork: make address REPO=me/my-fork
-	@$(PYTHON) notebooks/address.py "$(REPO)"
+	@$(PYTHON) tools/address.py "$(REPO)"
 
 refresh: $(SET_UP) ## execute every notebook and store its outputs in place
-	VAE_STRICT=1 $(BIN)/python notebooks/run.py --in-place --memory 1.4
+	VAE_STRICT=1 $(BIN)/python tools/run.py --in-place --memory 1.4
 
 published: $(SET_UP) ## train over 50 seeds and write the table beside the published run
-	$(BIN)/python tests/published_run.py > build/PUBLISHED_RUN.md
-	mv build/PUBLISHED_RUN.md tests/
+	$(BIN)/python tools/published_run.py > tools/PUBLISHED_RUN.md
 
 likelihood: $(SET_UP) ## train as Burda et al. did, for hours; interrupt and resume at will
-	$(BIN)/python notebooks/likelihood.py
+	$(BIN)/python tools/train_burda.py
 
 lock: $(SET_UP) ## compile requirements.txt anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \

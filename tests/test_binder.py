@@ -33,8 +33,8 @@ def own_commands(dockerfile: str) -> list[str]:
     return re.findall(r"^RUN (.*)$", lines, flags=re.MULTILINE)
 
 
-def test_the_dockerfile_has_a_python_in_range_and_our_steps(dockerfile):
-    assert re.search(r"environment-2epy-2d3-2e12", dockerfile)
+def test_the_image_has_a_python_in_range_and_our_steps(dockerfile):
+    assert "environment-2epy-2d3-2e12" in dockerfile
     assert own_commands(dockerfile) == [
         '${KERNEL_PYTHON_PREFIX}/bin/pip install --no-cache-dir -r "binder/requirements.txt"',
         "chmod +x binder/postBuild",
@@ -42,12 +42,7 @@ def test_the_dockerfile_has_a_python_in_range_and_our_steps(dockerfile):
         'chmod +x "${REPO_DIR}/binder/start"',
     ]
     assert 'ENV R2D_ENTRYPOINT="${REPO_DIR}/binder/start"' in dockerfile
-
-
-def test_binder_installs_what_is_locked():
     assert (ROOT / "binder/requirements.txt").read_text() == "-r ../requirements.txt\n"
-    assert os.access(ROOT / "binder" / "postBuild", os.X_OK)
-    assert os.access(ROOT / "binder" / "start", os.X_OK)
 
 
 @pytest.mark.weekly
@@ -60,17 +55,13 @@ def test_the_commands_make_an_environment_that_runs_a_notebook(checkout, dockerf
         "HOME": str(home),
         "REPO_DIR": str(checkout),
         "PATH": f"{prefix / 'bin'}:/usr/bin:/bin",
-    }
-    # The index that pip uses on this machine.
-    keep = {k: v for k, v in os.environ.items() if k.startswith("PIP_")}
-    keep["XDG_CONFIG_HOME"] = str(Path("~/.config").expanduser())
+        "XDG_CONFIG_HOME": str(Path("~/.config").expanduser()),  # with the index that pip uses
+    } | {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
     for command in own_commands(dockerfile):
-        subprocess.run(command, shell=True, check=True, cwd=checkout, env=keep | environment)
+        subprocess.run(["sh", "-c", command], check=True, cwd=checkout, env=environment)
     assert list(home.glob(".cache/matplotlib/fontlist*.json"))  # warm
     # From here on as a reader's session: neither the home nor the package can be written to.
-    for folder in (home, checkout / "vae_helpers"):
-        subprocess.run(["chmod", "-R", "a-w", folder], check=True)
-    run = ["python", "notebooks/run.py", "--to", tmp_path / "out", "--memory", "1.4"]
+    subprocess.run(["chmod", "-R", "a-w", home, checkout / "vae_helpers"], check=True)
+    run = ["python", "tools/run.py", "--to", tmp_path / "out", "--memory", "1.4"]
     subprocess.run([*run, "notebooks/03_training.ipynb"], check=True, cwd=checkout, env=environment)
-    for folder in (home, checkout / "vae_helpers"):
-        subprocess.run(["chmod", "-R", "u+w", folder], check=True)
+    subprocess.run(["chmod", "-R", "u+w", home, checkout / "vae_helpers"], check=True)

@@ -23,7 +23,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -35,11 +34,6 @@ from vae_helpers.experiments import sweep
 from vae_helpers.training import train
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "notebooks"))
-import address
-import commands
-import run
-
 resource = pytest.importorskip("resource", reason="only a Unix limits the size of files")
 
 
@@ -55,105 +49,6 @@ def disk_full(size: int):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
-
-
-def leftovers(folder: Path) -> list[str]:
-    return [path.name for path in folder.rglob("*") if path.name.endswith((".part", ".draft"))]
-
-
-def ended(main, *arguments) -> int | str | None:
-    """Runs a command as `python notebooks/….py` does; returns what it ends with."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
-        patch.setattr(sys, "argv", ["command", *map(str, arguments)])
-        commands.run(main)
-    return end.value.code
-
-
-def test_a_file_stays_until_the_new_one_is_complete(tmp_path):
-    path = tmp_path / "file"
-    commands.write(path, b"old")
-    with disk_full(100), pytest.raises(OSError, match=f"{path} cannot be written .*is as it was"):
-        commands.write(path, bytes(1000))
-    assert path.read_bytes() == b"old" and leftovers(tmp_path) == []
-    with pytest.raises(OSError, match=f"{path}/file cannot be written"):
-        commands.write(path / "file", b"below a file")
-    commands.write(path, bytes(1000))
-    assert path.read_bytes() == bytes(1000)
-
-
-@pytest.fixture
-def notebook(tmp_path) -> Path:
-    path = tmp_path / "small.ipynb"
-    cells = [nbformat.v4.new_code_cell("1 + 1", id="sum")]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
-    return path
-
-
-@pytest.fixture
-def executed(monkeypatch):
-    """Stands for the execution of a notebook: its source is longer afterwards."""
-    count = itertools.count()
-
-    def execute(path, quick):
-        next(count)
-        notebook = nbformat.read(path, as_version=4)
-        notebook.cells[0].source += f"  # {'ran ' * 1000}"
-        return notebook, 0.1
-
-    monkeypatch.setattr(run, "execute", execute)
-    monkeypatch.setattr(commands, "check_package", lambda: None)
-    return count
-
-
-def test_make_run_on_a_full_disk(notebook, executed, tmp_path):
-    before, out = notebook.read_bytes(), tmp_path / "out"
-    for place in (["--in-place"], ["--to", out]):
-        with disk_full(2000):
-            message = ended(run.main, *place, notebook)
-        assert "small.ipynb cannot be written" in message and "run the command again" in message
-        assert notebook.read_bytes() == before
-    with disk_full(100_000):  # room for the notebook, but not for its HTML
-        assert "small.html cannot be written" in ended(run.main, "--to", out, notebook)
-    assert [path.name for path in out.iterdir()] == ["small.ipynb"]
-    assert leftovers(tmp_path) == []
-    assert ended(run.main, "--to", out, notebook) == 0
-    assert {path.name for path in out.iterdir()} == {"small.ipynb", "small.html"}
-
-
-def test_make_run_where_nothing_can_be_written_says_so_before_it_works(notebook, executed):
-    message = ended(run.main, "--to", notebook / "below a file", notebook)
-    assert f"nothing can be written to {notebook}/below a file" in message
-    assert next(executed) == 0
-
-
-def test_make_run_names_what_is_no_notebook(notebook, monkeypatch, capsys):
-    monkeypatch.setattr(commands, "check_package", lambda: None)
-    assert "there is no notebook" in ended(run.main, "--in-place", notebook.with_name("no.ipynb"))
-    assert ended(run.main, "--to", notebook.parent, notebook) == 2
-    assert "--to must be another folder" in capsys.readouterr().err
-    notebook.write_text(notebook.read_text()[:-20])
-    assert ended(run.main, "--in-place", notebook) == 1
-    assert str(notebook) in capsys.readouterr().err
-
-
-def test_an_address_half_written_is_completed(tmp_path):
-    for path in address.files(ROOT):
-        target = tmp_path / path.relative_to(ROOT)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target)
-    address.write(tmp_path, "me/first")
-
-    def having(text: bytes) -> list[Path]:
-        return [path for path in address.files(tmp_path) if text in path.read_bytes()]
-
-    places = having(b"me/first")
-    room = sorted(path.stat().st_size for path in places)[len(places) // 2]  # for half of them
-    with disk_full(room), pytest.raises(OSError, match="cannot be written"):
-        address.write(tmp_path, "me/second")
-    assert 0 < len(having(b"me/second")) < len(places) and leftovers(tmp_path) == []
-    address.write(tmp_path, "me/second")
-    assert having(b"me/second") == places and having(b"me/first") == []
-    assert address.read(tmp_path) == "me/second"
 
 
 SWEPT = [{"hidden_sizes": [4], "latent_size": 2, "seed": seed} for seed in range(4)]
@@ -481,78 +376,6 @@ def test_a_sweep_whose_processes_are_all_interrupted_has_no_rows(stub, monkeypat
     assert len(table) == 0 and list(table.columns) == ["error"]
 
 
-def test_make_run_interrupted_keeps_what_is_finished(
-    notebook, executed, tmp_path, monkeypatch, capsys
-):
-    """Before the execution, after it, and while each of the files is written."""
-    second = notebook.with_name("second.ipynb")
-    shutil.copy(notebook, second)
-    expected = {"small.ipynb", "small.html", "second.ipynb", "second.html"}
-    execute, replace = run.execute, Path.replace
-    numbers = []
-    for n in itertools.count(1):
-        out, events = tmp_path / f"out{n}", itertools.count(1)
-
-        def point(function, *arguments, events=events, n=n):
-            if next(events) == n:
-                raise KeyboardInterrupt
-            return function(*arguments)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(run, "execute", functools.partial(point, execute))
-            patch.setattr(Path, "replace", lambda *arguments: point(replace, *arguments))
-            end = ended(run.main, "--to", out, notebook, second)
-        names = {path.name for path in out.iterdir()}
-        assert names <= expected and leftovers(out) == []
-        for name in names & {"small.ipynb", "second.ipynb"}:
-            nbformat.validate(nbformat.read(out / name, as_version=4))
-        if end == 0:
-            break
-        assert end == 130 and "Interrupted" in capsys.readouterr().err
-        numbers.append(len(names))
-    assert numbers == [0, 0, 1, 2, 2, 3] and names == expected
-
-
-# Two at once
-
-WRITES = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-import commands
-for _ in range(300):
-    commands.write(Path(sys.argv[2]), sys.argv[3].encode() * 100_000)
-"""
-
-
-def both(*commands) -> list[tuple[int, str]]:
-    """Runs two commands side by side; returns what each ends with and what it complains of."""
-    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen(list(map(str, command)), **options) for command in commands]
-    complaints = [process.communicate(timeout=120)[1] for process in processes]
-    return [(p.returncode, said) for p, said in zip(processes, complaints, strict=True)]
-
-
-def test_two_that_write_one_file_leave_the_whole_of_either(tmp_path):
-    file = tmp_path / "file"
-    command = [sys.executable, "-c", WRITES, ROOT / "notebooks", file]
-    assert both([*command, "a"], [*command, "b"]) == [(0, "")] * 2
-    assert file.read_text() in ("a" * 100_000, "b" * 100_000)
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-@pytest.mark.slow
-def test_two_runs_of_a_notebook_leave_it_whole(notebook, tmp_path):
-    out = tmp_path / "out"
-    command = [sys.executable, ROOT / "notebooks" / "run.py", "--to", out, notebook]
-    assert [code for code, _ in both(command, command)] == [0, 0]
-    assert {path.name for path in out.iterdir()} == {"small.ipynb", "small.html"}
-    result = nbformat.read(out / "small.ipynb", as_version=4)
-    nbformat.validate(result)
-    assert result.cells[0].outputs[0].data == {"text/plain": "2"}
-    assert {path.name for path in tmp_path.iterdir()} == {"out", "small.ipynb"}
-
-
 # Kernels and machines
 
 PROGRAM = """
@@ -644,14 +467,3 @@ def test_odd_surroundings_give_the_same_numbers(tmp_path, monkeypatch, capsys):
         place, *numbers = json.loads(done.stdout.splitlines()[-1])
         assert Path(place).is_relative_to(folder)
         assert numbers == pytest.approx(known, rel=1e-3), prelude
-
-
-@pytest.mark.slow
-def test_a_package_of_another_place_is_refused(tmp_path, monkeypatch):
-    (tmp_path / "vae_helpers").mkdir()
-    (tmp_path / "vae_helpers" / "__init__.py").touch()
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, ROOT / "notebooks" / "run.py", "--to", tmp_path / "out"]
-    done = subprocess.run(command, capture_output=True, check=False, env=environment, text=True)
-    assert done.returncode == 1
-    assert re.search(r"ImportError: vae_helpers would be imported from .*uninstall", done.stderr)

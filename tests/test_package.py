@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from code_lines import count
 
 import vae_helpers
 from vae_helpers.claims import claim
@@ -93,6 +94,26 @@ def test_imports_run_one_way():
                 names = [a.name[12:] for a in node.names if a.name.startswith("vae_helpers.")]
             for name in names:
                 assert order.index(name) < order.index(module), f"{module} imports {name}"
+
+
+@pytest.mark.parametrize(
+    ("most", "paths"),
+    [
+        (1200, [FOLDER]),
+        (750, [*FOLDER.glob("*.py")]),
+        (150, [FOLDER / "training.py"]),
+        (160, [FOLDER / "support"]),
+        (250, [FOLDER / "explorers"]),
+        (3600, [Path(__file__).parent]),
+    ],
+    ids=["package", "top level", "training", "support", "explorers", "tests"],
+)
+def test_it_stays_thin(most, paths):
+    assert count(*paths).lines <= most
+
+
+def test_few_lines_raise():
+    assert count(FOLDER).raises <= 55
 
 
 def test_public_functions_say_what_they_do():

@@ -1,10 +1,8 @@
 """The comparison of a fresh run with the stored outputs lets rounding pass, and nothing else."""
 
 import base64
-import copy
 import io
 import itertools
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,42 +10,29 @@ from pathlib import Path
 import nbformat
 import pytest
 from PIL import Image, ImageOps
-from reproduce import SIMILAR, TURNED, agree, differences, pictures, similarity, texts
+from reproduce import SIMILAR, TURNED, agree, pictures, similarity
 
 ROOT = Path(__file__).parent.parent
 PATHS = sorted((ROOT / "notebooks").rglob("[0-9]*.ipynb"))
 
 
-@pytest.fixture(params=PATHS, ids=lambda path: path.parent.name + "-" + path.stem)
-def cells(request):
-    cells = nbformat.read(request.param, as_version=4).cells
-    return [cell for cell in cells if cell.cell_type == "code"]
+@pytest.mark.parametrize(
+    ("fresh", "agrees"),
+    [
+        ("ELBO -102.9 nats, rate 24.7, of 3 runs", True),  # by 1 %
+        ("ELBO -102.9 nats, rate 44.7, of 3 runs", True),  # one number of three
+        ("ELBO -160.1 nats, rate 44.7, of 3 runs", False),
+        ("ELBO -102.9 bits, rate 24.7, of 3 runs", False),
+    ],
+)
+def test_texts_may_differ_by_rounding_only(fresh, agrees):
+    assert agree("ELBO -101.9 nats, rate 24.5, of 3 runs", fresh) == agrees
 
 
-def stretched(text, factor):
-    def stretch(match):
-        return f"{float(match[0]) * factor:.{len(match[0].partition('.')[2])}f}"
-
-    return re.sub(r"\d+\.\d+(?!e|\d)", stretch, text)
-
-
-def test_texts_may_differ_by_rounding_only(cells):
-    tried = 0
-    for cell in cells:
-        assert differences(cell, copy.deepcopy(cell.outputs), exact=True) == []
-        for text in texts(cell, cell.outputs):
-            if len(re.findall(r"(?<![\d.e])[1-9]\d*\.\d+(?![\de])", text)) > len(
-                re.findall(r"(?<![\d.e])[+-]?(?:\d[\d,]*(?![\d.])|0\.\d+|\d\S*e)", text)
-            ):
-                assert agree(text, stretched(text, 1.01)), text
-                assert not agree(text, stretched(text, 1.5)), text
-                assert not agree(text, text.replace(" ", " not ", 1)), text
-                tried += 1
-    assert tried
-
-
-def test_another_picture_or_a_mirrored_one_is_noticed(cells):
-    stored = [png for cell in cells for png in pictures(cell.outputs)]
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.parent.name + "-" + path.stem)
+def test_another_picture_or_a_mirrored_one_is_noticed(path):
+    cells = nbformat.read(path, as_version=4).cells
+    stored = [png for cell in cells for png in pictures(cell.get("outputs", []))]
     for png in stored:
         assert similarity(png, png) == pytest.approx(1)
         with Image.open(io.BytesIO(base64.b64decode(png))) as picture:
@@ -79,7 +64,7 @@ def test_nbval_compares_with_it(tmp_path, monkeypatch, stored, exact, passes):
     output = nbformat.v4.new_output("stream", name="stdout", text=f"{stored}\n")
     cell = nbformat.v4.new_code_cell("print('0.83 nats')", execution_count=1, outputs=[output])
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "a.ipynb")
-    command = [sys.executable, "-m", "pytest", "-p", "tests.reproduce", "--nbval"]
+    command = [sys.executable, "-m", "pytest", "-p", "tools.reproduce", "--nbval"]
     command += ["--nbval-current-env", "--rootdir", tmp_path, tmp_path / "a.ipynb"]
     run = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
     assert (run.returncode == 0) == passes, run.stdout

@@ -2,7 +2,7 @@
 
 Started by that environment's own Python. Each notebook begins in the image as it is, and its setup
 cell installs this repository, as it lies here, from the address that the cell names: git is told
-that the address is a local folder. Arguments go to notebooks/run.py.
+that the address is a local folder. Arguments go to tools/run.py.
 """
 
 import importlib.metadata
@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-IMAGE = ROOT / "tests" / "colab-2026-08-19.txt"
+IMAGE = ROOT / "tools" / "colab-2026-08-19.txt"
 REPO = "someone/vae-tutorial"
 MAY_MOVE = {"tensorflow-metadata"}  # the image's can't be imported beside its protobuf
 
@@ -62,7 +62,7 @@ def copy_files(folder: Path) -> None:
 def published_copy(folder: Path) -> None:
     """Makes a repository of the files here, with an address."""
     copy_files(folder)
-    address = [sys.executable, folder / "notebooks" / "address.py", REPO]
+    address = [sys.executable, folder / "tools" / "address.py", REPO]
     subprocess.run(address, check=True, stdout=subprocess.DEVNULL)
     author = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
     for command in (
@@ -87,7 +87,7 @@ def main() -> None:
         environment.pop("PYTHONPATH", None)
         for notebook in sorted(folder.glob("notebooks/[0-9]*.ipynb")):
             before = restore()
-            command = [folder / "notebooks" / "run.py", "--to", ROOT / "build" / "colab-notebooks"]
+            command = [folder / "tools" / "run.py", "--to", ROOT / "build" / "colab-notebooks"]
             command += ["--memory", "1.4", *sys.argv[1:], notebook]
             subprocess.run([sys.executable, *command], check=True, env=environment)
             after = versions()

@@ -34,9 +34,6 @@ PEERS = FOLDER / "env" / "bin" / "python"
 PROCESSORS = 2
 LOAD = os.getloadavg()[0]
 
-sys.path.insert(0, str(ROOT / "notebooks"))
-import commands
-
 COMMANDS = {
     "import": [sys.executable, "-c", "import tensorflow, tensorflow_probability"],
     "notebook": [
@@ -145,7 +142,7 @@ def store(table: pd.DataFrame) -> None:
         before = pd.read_csv(RESULTS)
         table = pd.concat([before[~before["task"].isin(table["task"])], table])
     table = table.sort_values("task", key=lambda task: task.map([*TASKS].index), kind="stable")
-    commands.write(RESULTS, table.to_csv(index=False, float_format="%.4g").encode())
+    table.to_csv(RESULTS, index=False, float_format="%.4g")
 
 
 def measure(sizes: dict, seed: int, label: str, program: str, variant: str, changes=None) -> dict:

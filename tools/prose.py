@@ -7,7 +7,7 @@ that the code sets, the sizes of MNIST, references, times and digits by their na
 what else is none, or is held nowhere, stands in BY_HAND. Numbers in words count what the sentence
 names, and are left alone but before a unit: "two nats".
 
-`python tests/prose.py` prints the map from numbers to cells, of all notebooks or of those given.
+`python tools/prose.py` prints the map from numbers to cells, of all notebooks or of those given.
 """
 
 import ast

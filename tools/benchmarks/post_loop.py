@@ -41,7 +41,9 @@ class Decoder(snt.Module):
         return tfd.Bernoulli(logits=self._network(z))
 
 
-dataset = tfds.load("mnist", split="train", data_dir=Path(vae_helpers.__file__).parent / "files" / "tfds")
+dataset = tfds.load(
+    "mnist", split="train", data_dir=Path(vae_helpers.__file__).parent / "files" / "tfds"
+)
 dataset = dataset.map(lambda x: tf.image.convert_image_dtype(x["image"], tf.float32))
 dataset = iter(dataset.batch(task.batch_size, drop_remainder=True).repeat())
 

@@ -4,6 +4,7 @@ import child
 import sonnet_layers
 from child import task
 
+from vae_helpers.data import binarize
 from vae_helpers.evaluation import evaluate, log_likelihood
 from vae_helpers.experiments import sweep
 from vae_helpers.models import Decoder, Encoder, standard_normal
@@ -50,7 +51,7 @@ def configurations():
 match task.variant:
     case "train" | "binarized":
         child.measure(
-            lambda: training(binarized=task.variant == "binarized"),
+            lambda: training(transform=binarize if task.variant == "binarized" else None),
             task.steps,
             after_first=lambda: child.keep(sonnet_layers.variables(encoder, decoder)),
         )

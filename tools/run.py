@@ -15,25 +15,27 @@ import sys
 import time
 from pathlib import Path
 
-import commands
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
 
-HERE = Path(__file__).resolve().parent
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
 def everything() -> list[Path]:
     """Returns the notebooks, and after them the solutions to their exercises."""
-    return [*sorted(HERE.glob("[0-9]*.ipynb")), *sorted(HERE.glob("solutions/[0-9]*.ipynb"))]
+    return [
+        *sorted(NOTEBOOKS.glob("[0-9]*.ipynb")),
+        *sorted(NOTEBOOKS.glob("solutions/[0-9]*.ipynb")),
+    ]
 
 
 def _name(path: Path) -> Path:
-    """Returns the path below this folder, solutions/01_elbo.ipynb say, or the file's name."""
-    return path.relative_to(HERE) if path.is_relative_to(HERE) else Path(path.name)
+    """Returns the path below the notebooks, solutions/01_elbo.ipynb say, or the file's name."""
+    return path.relative_to(NOTEBOOKS) if path.is_relative_to(NOTEBOOKS) else Path(path.name)
 
 
 def execute(path: Path, quick: bool) -> tuple[nbformat.NotebookNode, float]:
@@ -101,7 +103,7 @@ def outputs_digest(notebook: nbformat.NotebookNode) -> str:
     return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--to", type=Path, metavar="FOLDER")
@@ -110,53 +112,36 @@ def main() -> int:
     parser.add_argument("--memory", type=float, metavar="GB", default=float("inf"))
     parser.add_argument("notebooks", type=Path, nargs="*")
     options = parser.parse_args()
-    if options.quick and options.in_place:
-        parser.error("--quick makes no outputs to be stored: give --to a folder")
     paths = [path.resolve() for path in options.notebooks] or everything()
     for path in paths:
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no notebook {path}")
-        if options.to and (options.to / _name(path)).resolve() == path:
-            parser.error(f"--to must be another folder than that of {path}")
-    commands.check_package()
-
-    for path in paths:
         name = _name(path)
-        copy = path if options.in_place else options.to / name
-        commands.prepare(copy.parent)
         print(f"{name.as_posix():30}", end="", flush=True)
         start = time.perf_counter()
         try:
             notebook, peak = execute(path, options.quick)
-        except (CellExecutionError, DeadKernelError, nbformat.reader.NotJSONError) as error:
-            print(f"failed\n{path}: {error}", file=sys.stderr)
-            return 1
+        except (CellExecutionError, DeadKernelError) as error:
+            sys.exit(f"failed\n{path}: {error}")
         print(f"{time.perf_counter() - start:4.0f} s, {peak:.2f} GB at most", flush=True)
         if peak > options.memory:
-            print(f"{name} needs more than {options.memory} GB", file=sys.stderr)
-            return 1
-        _write(copy, nbformat.writes(notebook))
-        if options.in_place:
-            if path == HERE / "05_traversals.ipynb":
-                _write_picture(notebook, "manifold", path.with_name("manifold.png"))
-        else:
+            sys.exit(f"{name} needs more than {options.memory} GB")
+        copy = path if options.in_place else options.to / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, copy)
+        if not options.in_place:
             page, _ = HTMLExporter().from_notebook_node(notebook)
-            _write(copy.with_suffix(".html"), page)
+            copy.with_suffix(".html").write_text(page, encoding="utf-8")
+        elif path == NOTEBOOKS / "05_traversals.ipynb":
+            _write_picture(notebook, "manifold", NOTEBOOKS / "manifold.png")
     if options.to:
         print(f"Open {(options.to / _name(paths[0])).with_suffix('.html')} in a browser.")
-    return 0
-
-
-def _write(path: Path, text: str) -> None:
-    commands.write(path, (text.rstrip("\n") + "\n").encode())
 
 
 def _write_picture(notebook: nbformat.NotebookNode, cell_id: str, path: Path) -> None:
     """Keeps a cell's figure as a file, for the README."""
     cell = next(cell for cell in notebook.cells if cell.id == cell_id)
     figure = next(o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {}))
-    commands.write(path, base64.b64decode(figure))
+    path.write_bytes(base64.b64decode(figure))
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    main()

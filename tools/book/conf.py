@@ -8,8 +8,7 @@ from pathlib import Path
 from docutils import nodes
 
 ROOT = Path(__file__).parents[2]
-NOTEBOOKS = ROOT / "notebooks"
-sys.path.insert(0, str(NOTEBOOKS))
+sys.path.insert(0, str(ROOT / "tools"))
 import address
 
 REPOSITORY = f"https://github.com/{address.read(ROOT)}"
@@ -18,8 +17,15 @@ project = "Variational autoencoders"
 html_title = "Learn variational autoencoders"
 html_show_copyright = False
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-include_patterns = ["*.ipynb", "solutions/*.ipynb", "README.md", "GLOSSARY.md", "book/*.md"]
-root_doc = "book/index"
+# From the root: the pages of this folder lie beside the notebooks, not among them.
+include_patterns = [
+    "notebooks/*.ipynb",
+    "notebooks/solutions/*.ipynb",
+    "notebooks/*.md",
+    "tools/book/*.md",
+]
+exclude_patterns = [".*", "build"]
+root_doc = "tools/book/index"
 templates_path = ["."]
 html_additional_pages = {"index": "redirect.html"}
 
@@ -47,7 +53,6 @@ html_theme = "sphinx_book_theme"
 html_theme_options = {
     "repository_url": REPOSITORY,
     "repository_branch": "main",
-    "path_to_docs": "notebooks",
     "use_repository_button": True,
     "use_source_button": True,
     "use_issues_button": True,
@@ -72,7 +77,7 @@ mathjax3_config = {"options": {"enableMenu": False}}  # it would ask for more fi
 
 def is_ours(path: Path) -> bool:
     """Tells whether the book has a page or a picture of this file."""
-    return path.is_relative_to(NOTEBOOKS) and path.suffix in {".md", ".ipynb", ".png"}
+    return path.is_relative_to(ROOT / "notebooks") and path.suffix in {".md", ".ipynb", ".png"}
 
 
 def prepare(app, docname: str, source: list[str]) -> None:
@@ -95,7 +100,7 @@ def prepare(app, docname: str, source: list[str]) -> None:
 
 def fold(app, doctree: nodes.document) -> None:
     """Folds each solution, from its first cell of code on, until a reader asks for it."""
-    if not app.env.docname.startswith("solutions/"):
+    if not app.env.docname.startswith("notebooks/solutions/"):
         return
     for section in doctree[0].findall(nodes.section):
         cells = [i for i, node in enumerate(section) if "nb_element" in node.attributes]

@@ -1,6 +1,6 @@
 """The run that the author of the post published, and the range of ours around it.
 
-`python tests/published_run.py` trains the post's model over 50 seeds and prints the table that
+`python tools/published_run.py` trains the post's model over 50 seeds and prints the table that
 PUBLISHED_RUN.md keeps. The figures are those that the original notebook printed, rounded to
 four digits: batch 64, beta 0.01, hidden sizes [100, 100], latent size 10, Adam 1e-3.
 """

@@ -1,4 +1,4 @@
-"""Gives this copy of the repository its address: `python notebooks/address.py me/my-fork`.
+"""Gives this copy of the repository its address: `python tools/address.py me/my-fork`.
 
 pyproject.toml holds the address, as the project's Repository; badges and setup cells repeat it.
 """
@@ -8,9 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-import commands
-
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 UNSET = "--owner--/vae-tutorial"  # no account on GitHub can have such a name
 BEFORE = r"(https://github\.com/|colab\.research\.google\.com/github/|mybinder\.org/v2/gh/)"
 # An owner as GitHub allows it, and a name.
@@ -38,10 +36,7 @@ def outward(text: str, folder: Path, root: Path, kept=lambda path: False) -> str
 
 
 def files(root: Path) -> list[Path]:
-    """Returns the files that can have the address; the one that holds it comes last.
-
-    An exchange that stops half-way still knows the old address, and goes on when it is run again.
-    """
+    """Returns the files that can have the address."""
     found = [path for kind in ("ipynb", "md") for path in root.glob(f"notebooks/**/*.{kind}")]
     return [root / "README.md", *sorted(found), root / "pyproject.toml"]
 
@@ -56,23 +51,21 @@ def write(root: Path, new: str) -> list[Path]:
 
     Raises:
         ValueError: if `new` is not the owner and the name of a repository.
-        OSError: if a file cannot be written.
     """
     if not (VALID.fullmatch(new) or new == UNSET):
         raise ValueError(f"REPO must be the owner and the name on GitHub, me/my-fork, got {new!r}")
-    old = read(root)
-    changed = []
+    old, changed = read(root), []
     for path in files(root):
         text = path.read_text(encoding="utf-8")
         if (after := replace(text, old, new)) != text:
-            commands.write(path, after.encode())
+            path.write_text(after, encoding="utf-8")
             changed.append(path)
     return changed
 
 
 def main() -> None:
     try:
-        paths = write(ROOT, sys.argv[1] if len(sys.argv) == 2 else "")
+        paths = write(ROOT, " ".join(sys.argv[1:]))
     except ValueError as error:
         sys.exit(str(error))
     for path in paths:
@@ -81,4 +74,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    commands.run(main)
+    main()

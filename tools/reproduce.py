@@ -1,6 +1,6 @@
 """Compares what a fresh run of a notebook puts out with what is stored.
 
-A plugin of pytest for nbval, which executes the cells: `-p tests.reproduce --nbval`. With VAE_EXACT=1
+A plugin of pytest for nbval, which executes the cells: `-p tools.reproduce --nbval`. With VAE_EXACT=1
 texts have to come back as they are stored, and pictures bit for bit, which they do on one machine
 with the locked versions. Elsewhere sums are rounded otherwise, and 4,000 steps of training spread
 that: there the words of a text have to come back, and of its numbers half or more to within 10%,
