@@ -5,11 +5,11 @@ import shutil
 
 os.environ["MPLBACKEND"] = "agg"
 
-import numpy as np
-import pytest
-
 from vae_helpers.data import load_images
 from vae_helpers.models import Decoder, Encoder, standard_normal
+
+import numpy as np
+import pytest
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,9 @@
+from vae_helpers import evaluation
+from vae_helpers.evaluation import active_units, evaluate
+from vae_helpers.models import Decoder, standard_normal
+from vae_helpers.objective import distortion, rate
+from vae_helpers.training import check_model, copy_variables
+
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -5,12 +11,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
-
-from vae_helpers import evaluation
-from vae_helpers.evaluation import active_units, evaluate
-from vae_helpers.models import Decoder, standard_normal
-from vae_helpers.objective import distortion, rate
-from vae_helpers.training import check_model, copy_variables
 
 tfd = tfp.distributions
 

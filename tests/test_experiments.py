@@ -1,3 +1,8 @@
+from vae_helpers import experiments
+from vae_helpers.evaluation import evaluate
+from vae_helpers.experiments import sweep
+from vae_helpers.training import NonFiniteLossError, train
+
 import contextlib
 import functools
 import multiprocessing
@@ -12,11 +17,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
-
-from vae_helpers import experiments
-from vae_helpers.evaluation import evaluate
-from vae_helpers.experiments import sweep
-from vae_helpers.training import NonFiniteLossError, train
 
 SMALL = {"hidden_sizes": [16], "latent_size": 2, "training_steps": 30}
 

@@ -1,5 +1,12 @@
 """The pages in a cell's output: what they hold, and what they do in a browser."""
 
+import vae_helpers
+from vae_helpers.explorers.bound import bound_explorer
+from vae_helpers.explorers.latents import latent_explorer
+from vae_helpers.explorers.page import _literal
+from vae_helpers.models import Decoder, Encoder, standard_normal
+from vae_helpers.training import train
+
 import base64
 import html
 import io
@@ -15,13 +22,6 @@ import tensorflow_probability as tfp
 from matplotlib import colormaps
 from nbconvert import HTMLExporter
 from PIL import Image
-
-import vae_helpers
-from vae_helpers.explorers.bound import bound_explorer
-from vae_helpers.explorers.latents import latent_explorer
-from vae_helpers.models import Decoder, Encoder, standard_normal
-from vae_helpers.explorers.page import _literal
-from vae_helpers.training import train
 
 tfd = tfp.distributions
 

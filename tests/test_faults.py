@@ -4,6 +4,12 @@ Disks that are full or can't be written to, interrupts, two at once, and kernels
 are not as ours.
 """
 
+from vae_helpers import experiments, training
+from vae_helpers.data import load_images
+from vae_helpers.evaluation import evaluate
+from vae_helpers.experiments import sweep
+from vae_helpers.training import train
+
 import ast
 import contextlib
 import csv
@@ -12,7 +18,6 @@ import functools
 import itertools
 import json
 import os
-import re
 import runpy
 import shutil
 import signal
@@ -26,12 +31,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-
-from vae_helpers import experiments, training
-from vae_helpers.data import load_images
-from vae_helpers.evaluation import evaluate
-from vae_helpers.experiments import sweep
-from vae_helpers.training import train
 
 ROOT = Path(__file__).parent.parent
 resource = pytest.importorskip("resource", reason="only a Unix limits the size of files")

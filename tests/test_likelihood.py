@@ -1,12 +1,5 @@
 """The bounds of log p(x) and the split of the rate, against answers that are known."""
 
-import types
-
-import numpy as np
-import pytest
-import tensorflow as tf
-import tensorflow_probability as tfp
-
 from vae_helpers import evaluation
 from vae_helpers.data import binarize
 from vae_helpers.evaluation import (
@@ -23,6 +16,13 @@ from vae_helpers.objective import (
     log_weight,
 )
 from vae_helpers.training import Networks, batch_indices, train
+
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
 
 tfd = tfp.distributions
 

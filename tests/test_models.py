@@ -1,10 +1,10 @@
+from vae_helpers.models import SCALE_FLOOR, Decoder, Encoder, standard_normal
+
 import numpy as np
 import pytest
 import sonnet as snt
 import tensorflow as tf
 import tensorflow_probability as tfp
-
-from vae_helpers.models import SCALE_FLOOR, Decoder, Encoder, standard_normal
 
 tfd = tfp.distributions
 

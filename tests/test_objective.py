@@ -1,8 +1,3 @@
-import numpy as np
-import pytest
-import tensorflow as tf
-import tensorflow_probability as tfp
-
 from vae_helpers.models import Decoder, Encoder, standard_normal
 from vae_helpers.objective import (
     averaged_beta,
@@ -13,6 +8,11 @@ from vae_helpers.objective import (
     original_loss,
     rate,
 )
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
 
 tfd = tfp.distributions
 

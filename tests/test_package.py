@@ -1,5 +1,8 @@
 """What importing costs and prints, which way imports run, and how a claim fails."""
 
+import vae_helpers
+from vae_helpers.claims import claim
+
 import ast
 import subprocess
 import sys
@@ -7,9 +10,6 @@ from pathlib import Path
 
 import pytest
 from code_lines import count
-
-import vae_helpers
-from vae_helpers.claims import claim
 
 FOLDER = Path(vae_helpers.__file__).parent
 MODULES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")

@@ -4,6 +4,24 @@ Examples are the same in each run. What compiles an XLA program is tried on few 
 one architecture.
 """
 
+from vae_helpers import checks, elbo, evaluation, experiments, replication, training
+from vae_helpers.data import check_images, to_float
+from vae_helpers.evaluation import active_units, evaluate, log_likelihood, mutual_information
+from vae_helpers.explorers.latents import latent_explorer
+from vae_helpers.explorers.page import encoded
+from vae_helpers.models import SCALE_FLOOR, Decoder, Encoder, standard_normal
+from vae_helpers.objective import (
+    averaged_beta,
+    distortion,
+    effective_beta,
+    importance_weighted_bound,
+    log_density,
+    log_weight,
+    original_loss,
+    rate,
+)
+from vae_helpers.training import NonFiniteLossError, batch_indices, loss_table, train
+
 import base64
 import contextlib
 import functools
@@ -20,24 +38,6 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from vae_helpers import checks, elbo, evaluation, experiments, replication, training
-from vae_helpers.data import check_images, to_float
-from vae_helpers.evaluation import active_units, evaluate, log_likelihood, mutual_information
-from vae_helpers.explorers.latents import latent_explorer
-from vae_helpers.models import SCALE_FLOOR, Decoder, Encoder, standard_normal
-from vae_helpers.objective import (
-    averaged_beta,
-    distortion,
-    effective_beta,
-    importance_weighted_bound,
-    log_density,
-    log_weight,
-    original_loss,
-    rate,
-)
-from vae_helpers.explorers.page import encoded
-from vae_helpers.training import NonFiniteLossError, batch_indices, loss_table, train
 
 tfd = tfp.distributions
 

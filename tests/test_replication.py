@@ -1,5 +1,11 @@
 """Training over two devices is training on one."""
 
+from vae_helpers import replication
+from vae_helpers.data import to_float
+from vae_helpers.objective import distortion, original_loss, rate
+from vae_helpers.replication import train_replicated
+from vae_helpers.training import NonFiniteLossError, batch_indices, train
+
 import contextlib
 import inspect
 import io
@@ -16,12 +22,6 @@ import pytest
 import sonnet as snt
 import tensorflow as tf
 import tensorflow_probability as tfp
-
-from vae_helpers import replication
-from vae_helpers.data import to_float
-from vae_helpers.objective import distortion, original_loss, rate
-from vae_helpers.replication import train_replicated
-from vae_helpers.training import NonFiniteLossError, batch_indices, train
 
 tfd = tfp.distributions
 

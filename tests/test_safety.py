@@ -3,6 +3,8 @@
 That no data file is loaded which could run code, and no shell is started, is ruff's to see.
 """
 
+from vae_helpers.explorers.page import Page
+
 import re
 from pathlib import Path
 
@@ -10,8 +12,6 @@ import nbformat
 import pytest
 import yaml
 from matplotlib.figure import Figure
-
-from vae_helpers.explorers.page import Page
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted(ROOT.glob("notebooks/**/[0-9]*.ipynb"))

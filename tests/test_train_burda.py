@@ -1,12 +1,12 @@
 """The recipe of Burda et al.: its passes, its rows, and the weights beside its table."""
 
+from vae_helpers.data import binarize
+from vae_helpers.evaluation import active_units, evaluate
+
 import numpy as np
 import pandas as pd
 import pytest
 import train_burda
-
-from vae_helpers.data import binarize
-from vae_helpers.evaluation import active_units, evaluate
 
 
 def test_the_recipe_makes_all_passes_of_the_paper():

@@ -1,21 +1,3 @@
-import _thread
-import contextlib
-import gc
-import itertools
-import signal
-import threading
-import time
-import weakref
-from concurrent.futures import ThreadPoolExecutor
-
-import nbformat
-import numpy as np
-import pytest
-import sonnet as snt
-import tensorflow as tf
-import tensorflow_probability as tfp
-from nbclient import NotebookClient
-
 from vae_helpers import training
 from vae_helpers.data import load_images, to_float
 from vae_helpers.evaluation import active_units, evaluate, log_likelihood, mutual_information
@@ -33,6 +15,24 @@ from vae_helpers.training import (
     copy_variables,
     train,
 )
+
+import _thread
+import contextlib
+import gc
+import itertools
+import signal
+import threading
+import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import nbformat
+import numpy as np
+import pytest
+import sonnet as snt
+import tensorflow as tf
+import tensorflow_probability as tfp
+from nbclient import NotebookClient
 
 tfd = tfp.distributions
 LOSSES = ["total", "kl", "reconstruction"]

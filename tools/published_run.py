@@ -5,11 +5,11 @@ PUBLISHED_RUN.md keeps. The figures are those that the original notebook printed
 four digits: batch 64, beta 0.01, hidden sizes [100, 100], latent size 10, Adam 1e-3.
 """
 
-import pandas as pd
-
 from vae_helpers.data import load_images
 from vae_helpers.models import Decoder, Encoder, standard_normal
 from vae_helpers.training import train
+
+import pandas as pd
 
 PUBLISHED = pd.DataFrame(
     [

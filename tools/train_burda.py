@@ -11,6 +11,16 @@ epsilon, 1e-8 on losses divided by 784, not 1e-4; Adam's moments start at zero a
 checkpoint; the initial weights are Sonnet's.
 """
 
+from vae_helpers.data import binarize, load_images
+from vae_helpers.evaluation import active_units, evaluate, log_likelihood
+from vae_helpers.models import Decoder, Encoder, standard_normal
+from vae_helpers.objective import (
+    averaged_beta,
+    distortion,
+    log_weight,
+)
+from vae_helpers.training import run_steps, train
+
 import argparse
 import platform
 import sys
@@ -24,17 +34,6 @@ import sonnet as snt
 import tensorflow as tf
 import tensorflow_probability as tfp
 from tqdm import tqdm
-
-from vae_helpers.data import binarize, load_images
-from vae_helpers.evaluation import active_units, evaluate, log_likelihood
-from vae_helpers.models import Decoder, Encoder, standard_normal
-from vae_helpers.objective import (
-    averaged_beta,
-    distortion,
-    importance_weighted_bound,
-    log_weight,
-)
-from vae_helpers.training import run_steps, train
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "vae_helpers" / "files" / "likelihood"
@@ -102,7 +101,8 @@ def importance_weighted_step(model, num_samples: int, learning_rate: float) -> C
             p = decoder(tf.reshape(z, [-1, LATENT_SIZE]))
             distortions = distortion(p, tf.tile(x, [num_samples, 1, 1, 1]))
             distortions = tf.reshape(distortions, z.shape[:2])
-            bound = importance_weighted_bound(log_weight(q, prior, distortions, z))
+            log_weights = log_weight(q, prior, distortions, z)
+            bound = tf.reduce_logsumexp(log_weights, axis=0) - np.log(num_samples)
             loss = -tf.reduce_mean(bound) / x.shape[1:].num_elements()
         optimizer.apply(tape.gradient(loss, variables), variables)
         return {"total": loss}

@@ -1,14 +1,14 @@
 """The package itself: training, the ELBO, the bound, and sweeps."""
 
-import child
-import sonnet_layers
-from child import task
-
 from vae_helpers.data import binarize
 from vae_helpers.evaluation import evaluate, log_likelihood
 from vae_helpers.experiments import sweep
 from vae_helpers.models import Decoder, Encoder, standard_normal
 from vae_helpers.training import train
+
+import child
+import sonnet_layers
+from child import task
 
 encoder = Encoder(task.hidden_sizes, task.latent_size)
 decoder = Decoder(task.hidden_sizes, [28, 28, 1])

@@ -1,5 +1,7 @@
 """The loop of the post as it stands there: eager, a batch of the TFDS pipeline a step."""
 
+import vae_helpers
+
 from pathlib import Path
 
 import child
@@ -9,8 +11,6 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 import tensorflow_probability as tfp
 from child import task
-
-import vae_helpers
 
 tfd = tfp.distributions
 

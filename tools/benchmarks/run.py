@@ -7,6 +7,10 @@ slower than the first, and a machine whose speed drifts moves both. It prints on
 the tasks into the table of the package, with what measured them: notebook 03 draws it.
 """
 
+from vae_helpers.data import load_images
+from vae_helpers.evaluation import evaluate
+from vae_helpers.models import Decoder, Encoder, standard_normal
+
 import argparse
 import datetime
 import importlib.metadata
@@ -21,10 +25,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import sonnet_layers
-
-from vae_helpers.data import load_images
-from vae_helpers.evaluation import evaluate
-from vae_helpers.models import Decoder, Encoder, standard_normal
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
