@@ -128,15 +128,10 @@ def log_weight(
         [..., N], nats.
 
     Raises:
-        ValueError: if `z` has another latent size than `q` or `prior`, or other numbers of
-            draws or images than `distortion`.
+        ValueError: if `z` has another latent size than `q` or `prior`.
+        InvalidArgumentError: if it has other numbers of draws or images than `distortion`.
     """
-    z = tf.convert_to_tensor(z)
-    if not z.shape[:-1].is_compatible_with(distortion.shape):  # which would be broadcast
-        raise ValueError(
-            f"distortion must have the shape of z without its last axis, {z.shape[:-1]}, "
-            f"got {distortion.shape}"
-        )
+    distortion = tf.ensure_shape(distortion, z.shape[:-1])  # else it would be broadcast
     return log_density(prior, z) - log_density(q, z) - distortion
 
 

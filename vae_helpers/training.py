@@ -102,8 +102,6 @@ def train(
     images = check_images(images)
     beta = checks.number("beta", beta)
     learning_rate = checks.number("learning_rate", learning_rate, positive=True)
-    if not isinstance(encoder, tf.Module) or not isinstance(decoder, tf.Module):
-        raise ValueError(f"encoder and decoder must be modules, got {encoder!r} and {decoder!r}")
     specs, calls = _batches(images, None, batch_size, training_steps, seed, transform)
     with weights_from(seed, encoder, decoder):
         check_model(encoder, decoder, prior, images[:1])
@@ -176,8 +174,9 @@ def run_steps(
         ...     return {"loss": loss, "rate": tf.reduce_sum(kl)}
         >>> losses = run_steps(step, images)
     """
-    images = check_images(images)
-    specs, calls = _batches(images, labels, batch_size, training_steps, seed, transform)
+    specs, calls = _batches(
+        check_images(images), labels, batch_size, training_steps, seed, transform
+    )
     with weights_from(seed, anyway=False):
         steps = CompiledSteps(step, specs)
     losses, finite = _run(steps, calls, training_steps, seed, progress)
