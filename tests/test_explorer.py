@@ -52,7 +52,7 @@ def explorer(images):
         for weights in decoder.trainable_variables:
             weights.assign(2 * weights + (0.1 if weights.shape.rank == 1 else 0))
         prior = prior or standard_normal(latent_size)
-        return encoder, decoder, latent_explorer(decoder, encoder, prior, images[:200])
+        return encoder, decoder, latent_explorer(encoder, decoder, prior, images[:200])
 
     return make
 
@@ -99,7 +99,7 @@ def test_what_is_left_without_scripts_is_the_picture(explorer):
 def test_the_page_of_the_posts_model_is_small(images, make_model):
     encoder, decoder, prior = make_model(10, [100, 100])
     train(encoder, decoder, prior, images, training_steps=1024, progress=False)
-    page = latent_explorer(decoder, encoder, prior, images[:1000])
+    page = latent_explorer(encoder, decoder, prior, images[:1000])
     assert sum(map(len, bundle(page).values())) <= 400_000
 
 
@@ -166,13 +166,13 @@ def test_examples_are_the_first_images_or_those_given(explorer, images):
 def test_the_sliders_reach_the_prior_and_all_codes(explorer, images):
     encoder, decoder, page = explorer(latent_size=3)
     assert data_of(page)["bound"] == 3
-    page = latent_explorer(decoder, encoder, tfd.Normal([0.0, -5.0, 1.0], 2.0), images[:9])
+    page = latent_explorer(encoder, decoder, tfd.Normal([0.0, -5.0, 1.0], 2.0), images[:9])
     assert data_of(page)["bound"] == 11
     bias = next(v for v in encoder.trainable_variables if v.shape == [3])  # of the means
     bias.assign([0.0, -20.5, 0.0])
     far = np.abs(encoder(images[:9]).mean()).max()
     assert far > 12
-    page = latent_explorer(decoder, encoder, standard_normal(3), images[:9])
+    page = latent_explorer(encoder, decoder, standard_normal(3), images[:9])
     assert data_of(page)["bound"] == np.ceil(far)
 
 
@@ -215,20 +215,20 @@ def test_half_precision_gives_way_where_it_is_too_coarse(explorer, images):
     assert data_of(page)["decoder"]["half"]
     last = decoder.trainable_variables[-1]
     decoder.trainable_variables[1].assign(1e3 * decoder.trainable_variables[1])
-    page = latent_explorer(decoder, encoder, standard_normal(10), images[:200])
+    page = latent_explorer(encoder, decoder, standard_normal(10), images[:200])
     assert not data_of(page)["decoder"]["half"]
     last.assign(last * np.nan)
     with pytest.raises(ValueError, match="decoder must have finite weights"):
-        latent_explorer(decoder, encoder, standard_normal(10), images[:200])
+        latent_explorer(encoder, decoder, standard_normal(10), images[:200])
 
 
 def test_what_the_page_cannot_carry_is_named(images):
     encoder, decoder, prior = Encoder([8], 3), Decoder([8], [28, 28, 1]), standard_normal(3)
     with pytest.raises(ValueError, match=r"examples must have.*got \[28, 28, 3\]"):
-        latent_explorer(decoder, encoder, prior, np.repeat(images[:20], 3, axis=3))
+        latent_explorer(encoder, decoder, prior, np.repeat(images[:20], 3, axis=3))
     encoder = Encoder([8], 3, scale_fn=lambda u: 1e30 + u)
     with pytest.raises(ValueError, match="encoder and prior must have a finite KL"):
-        latent_explorer(decoder, encoder, prior, images[:20])
+        latent_explorer(encoder, decoder, prior, images[:20])
 
 
 class Doubled(Decoder):
@@ -260,7 +260,7 @@ def test_a_decoder_that_it_cannot_carry_is_named(images, decoder, message):
 def test_other_arguments_are_checked(images):
     encoder, decoder = Encoder([8], 3), Decoder([8], [28, 28, 1])
     with pytest.raises(ValueError, match="prior must be a tfd.Normal, got Laplace"):
-        latent_explorer(decoder, encoder, tfd.Laplace(tf.zeros(3), 1.0), images[:20])
+        latent_explorer(encoder, decoder, tfd.Laplace(tf.zeros(3), 1.0), images[:20])
     with pytest.raises(ValueError, match="encoder must be a function, got None"):
         latent_explorer(decoder, None, standard_normal(3), images[:20])
 
@@ -347,7 +347,7 @@ def test_other_activations(explorer, show, activation):
 def test_single_precision_and_no_hidden_layer(explorer, show, images):
     encoder, decoder, _ = explorer(2, [])
     decoder.trainable_variables[1].assign(1e5 * decoder.trainable_variables[1])
-    page = latent_explorer(decoder, encoder, standard_normal(2), images[:20])
+    page = latent_explorer(encoder, decoder, standard_normal(2), images[:20])
     assert not data_of(page)["decoder"]["half"]
     _, host = live(show, page)
     codes = np.random.default_rng(1).standard_normal([50, 2]).astype(np.float32)
@@ -521,7 +521,7 @@ def test_it_fits_a_phone_and_takes_the_color_of_the_text(explorer, show, width, 
 def test_two_explorers_on_a_page_of_nbconvert(explorer, show, images):
     """And a third with the same bytes as the first: each lives by itself."""
     encoder, decoder, page = explorer(3, [20])
-    other = latent_explorer(decoder, encoder, standard_normal(3), images[:300])
+    other = latent_explorer(encoder, decoder, standard_normal(3), images[:300])
     outputs = [
         nbformat.v4.new_output("execute_result", bundle(p), execution_count=1)
         for p in (page, other, page)
