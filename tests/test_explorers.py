@@ -480,32 +480,27 @@ def test_without_scripts_the_picture_is_seen(explored, show):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", [MODEL, OTHER], ids=["positive", "negative"])
-def test_the_numbers_of_the_bound_are_tfps_wherever_q_is_moved(show, model):
+@pytest.mark.parametrize(
+    ("model", "posterior"), [(MODEL, (1.2, 0.1**0.5)), (OTHER, (2.1 / 2.18, 1.3 / 2.18**0.5))]
+)
+def test_the_numbers_of_the_bound_are_tfps_wherever_q_is_moved(show, model, posterior):
     shown = bound_explorer(**model, **GUESS)
     opened, host = show(shown)
     (low, high), (bottom, top) = data_of(shown)["means"], data_of(shown)["scales"]
-    mean, scale = (opened.get_by_label(name) for name in ("mean m of q", "scale σ of q"))
-    prior, posterior, guess = (
-        opened.get_by_role("button", name=name)
-        for name in ("The prior", "The posterior", "Our guess")
-    )
-    pad = opened.get_by_role("application")
     for control, key, q in [
-        (mean, "End", (high, 0.5)),
-        (scale, "Home", (high, bottom)),
-        (prior, "Enter", (0, 1)),
-        (posterior, "Enter", None),
-        (guess, "Enter", (1.6, 0.5)),
-        (pad, "ArrowDown", (1.6, 0.5 - (top - bottom) / 60)),
+        ("[aria-label='mean m of q']", "End", (high, 0.5)),
+        ("[aria-label='scale σ of q']", "Home", (high, bottom)),
+        ("[data-to=prior]", "Enter", (0, 1)),
+        ("[data-to=posterior]", "Enter", posterior),
+        ("[data-to=guess]", "Enter", (1.6, 0.5)),
+        (".pad", "ArrowDown", (1.6, 0.5 - (top - bottom) / 60)),
     ]:
-        control.press(key)
+        opened.locator(control).press(key)
         opened.evaluate(FRAME)
-        assert q is None or state(host) == pytest.approx(q)
-        terms = closed_forms(state(host), **model)
-        assert numbers(opened) == pytest.approx(terms, abs=6e-5)
-        assert control is not posterior or terms[3] == pytest.approx(0)
+        assert state(host) == pytest.approx(q)
+        assert numbers(opened) == pytest.approx(closed_forms(q, **model), abs=6e-5)
     assert opened.get_by_role("status").inner_text().startswith("Our guess: the gap is ")
+    pad = opened.get_by_role("application")
     box = pad.bounding_box()
     pad.click(position={"x": 0.25 * box["width"], "y": 0.25 * box["height"]})
     q = low + 0.25 * (high - low), top - 0.25 * (top - bottom)
@@ -518,20 +513,13 @@ def test_the_drawings_of_the_bound_agree_with_its_numbers(show):
     shown = bound_explorer(**MODEL, **GUESS)
     opened, _ = show(shown)
     opened.evaluate(FRAME)
-
-    def box(selector):
-        shape = "(shape) => { const b = shape.getBBox(); return [b.x, b.y, b.width, b.height]; }"
-        return opened.locator(selector).first.evaluate(shape)
-
-    (*_, height), (_, ceiling, *_), (_, dot, _, size) = (
-        box(f".slice {part}") for part in ("rect.axis", ".ceiling", "circle")
-    )
-    gap = closed_forms((1.6, 0.5), **MODEL)[3]
-    assert (dot + size / 2 - ceiling) * 6.7 / height == pytest.approx(gap, abs=0.01)
+    box = "(shape) => { const b = shape.getBBox(); return [b.x, b.y, b.width, b.height]; }"
+    parts = ".slice rect.axis", ".slice .ceiling", ".slice circle", ".landscape rect.axis"
+    axis, ceiling, dot, area = (opened.locator(part).evaluate(box) for part in parts)
+    line = opened.locator(".contour").nth(1).evaluate(box)
+    fallen = (dot[1] + dot[3] / 2 - ceiling[1]) * 6.7 / axis[3]
+    assert fallen == pytest.approx(closed_forms((1.6, 0.5), **MODEL)[3], abs=0.01)
     # Its rightmost point is where the posterior's scale is ours.
-    (left, _, width, _), (start, _, length, _) = map(
-        box, (".landscape rect.axis", ".contour >> nth=1")
-    )
     low, high = data_of(shown)["means"]
-    right = low + (start + length - left) / width * (high - low)
+    right = low + (line[0] + line[2] - area[0]) / area[2] * (high - low)
     assert closed_forms((right, 0.1**0.5), **MODEL)[3] == pytest.approx(1, abs=0.01)

@@ -4,11 +4,8 @@ Examples are the same in each run. What compiles an XLA program is tried on few 
 one architecture.
 """
 
-import base64
 import contextlib
 import functools
-import json
-import numbers
 import re
 from fractions import Fraction
 
@@ -22,11 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import pyplot as plt
 
-from vae_helpers import checks, elbo, evaluation, experiments, replication, training
+from vae_helpers import checks, evaluation, experiments, replication, training
 from vae_helpers.claims import claim
 from vae_helpers.data import binarize, check_images, load_images, to_float
 from vae_helpers.evaluation import active_units, evaluate, log_likelihood, mutual_information
-from vae_helpers.explorers.latents import latent_explorer
 from vae_helpers.models import SCALE_FLOOR, Decoder, Encoder, standard_normal
 from vae_helpers.objective import (
     averaged_beta,
@@ -38,7 +34,6 @@ from vae_helpers.objective import (
     original_loss,
     rate,
 )
-from vae_helpers.explorers.page import encoded
 from vae_helpers.plots import plot_losses, plot_reconstructions, plot_tiles
 from vae_helpers.training import NonFiniteLossError, batch_indices, loss_table, train
 from vae_helpers.traversals import interpolate, plane, quantiles, rows, tile
@@ -741,51 +736,3 @@ def test_losses_that_cannot_be_drawn_are_named(value):
     losses = loss_table(np.ones([2, 2]), 1.0, 4, 2)
     named(lambda: plot_losses(losses, value), "beta")
     assert named(lambda: plot_losses(losses[:0], 1.0), "losses") is None
-
-
-# Pages.
-
-HUGE = st.floats(-(2.0**127), 2.0**127, width=32)
-
-
-@settings(max_examples=6)
-@given(HUGE, HUGE, POSITIVE, HUGE, HUGE, POSITIVE)
-@pytest.mark.filterwarnings("ignore:No contour levels were found:UserWarning")
-@pytest.mark.filterwarnings("ignore:Attempting to set identical low and high ylims:UserWarning")
-def test_the_bound_of_any_model_is_drawn(weight, bias, noise_scale, x, q_mean, q_scale):
-    page = elbo.bound_explorer(weight, bias, noise_scale, x, q_mean=q_mean, q_scale=q_scale)
-    text = page._repr_mimebundle_()["text/html"]
-    data = json.loads(re.search(r"const DATA = (.*);\n", text)[1])
-    assert np.isfinite([*data["means"], *data["scales"], *data["guess"]]).all()
-
-
-@given(st.sampled_from(["weight", "bias", "noise_scale", "x", "q_mean", "q_scale"]), ANYTHING)
-def test_a_bad_number_of_the_bound_is_named(name, value):
-    model = dict.fromkeys(["weight", "bias", "noise_scale", "x", "q_mean", "q_scale"], 1.0)
-    valid = isinstance(value, numbers.Real) and abs(value) < 3.5e38
-    with nothing_done(elbo, "_picture", valid and (value > 0 or "scale" not in name)):
-        named(lambda: elbo.bound_explorer(**model | {name: value}), name)
-
-
-@settings(max_examples=4)
-@given(
-    st.tuples(SIZES, SIZES, SIZES, st.just(1)).flatmap(pixels), st.lists(SIZES, max_size=2), SIZES
-)
-def test_a_decoder_of_any_size_has_its_page(images, hidden_sizes, latent_size):
-    decoder, encoder = Decoder(hidden_sizes, images.shape[1:]), Encoder(hidden_sizes, latent_size)
-    page = latent_explorer(decoder, encoder, standard_normal(latent_size), images)
-    assert f"{latent_size} latents" in repr(page)
-
-
-@given(ANYTHING)
-def test_a_page_of_no_images_is_named(value):
-    model = Decoder([], SHAPE), Encoder([], 2), standard_normal(2)
-    with nothing_done(Decoder, "__call__"):
-        named(lambda: latent_explorer(*model, value), "images")
-        named(lambda: latent_explorer(*model, some_images("gray", 0), value), "examples")
-
-
-@given(hnp.arrays(hnp.floating_dtypes(endianness="<"), hnp.array_shapes()))
-def test_numbers_come_back_from_a_page(numbers):
-    stored = np.frombuffer(base64.b64decode(encoded(numbers)), numbers.dtype)
-    np.testing.assert_array_equal(stored, numbers.ravel())
