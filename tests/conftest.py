@@ -1,6 +1,7 @@
 """Data and models that several tests share."""
 
 import os
+import re
 import shutil
 
 os.environ["MPLBACKEND"] = "agg"
@@ -18,6 +19,7 @@ def images() -> np.ndarray:
     return load_images("mnist", "test")[0]
 
 
+SITE = "http://page.example/"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
@@ -33,6 +35,39 @@ def browser():
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Opens pages; fails on a script's error, and on a request for what is not there."""
+    pages, faults = [], []
+
+    def open_page(answer, address="", width=1280, height=900, **options):
+        """Opens an address of a site.
+
+        `answer` takes an address, relative to the site or of elsewhere, and returns what
+        Playwright is to fulfill the request with; None where nothing is.
+        """
+
+        def serve(route) -> None:
+            asked = route.request.url.removeprefix(SITE)
+            if found := answer(asked):
+                route.fulfill(**found)
+            else:
+                faults.append(f"nothing at {asked[:200]}")
+                route.abort()
+
+        page = browser.new_page(viewport={"width": width, "height": height}, **options)
+        pages.append(page)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.route(re.compile("^(?!data:|blob:)"), serve)
+        page.goto(SITE + address)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert faults == []
 
 
 @pytest.fixture

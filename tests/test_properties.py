@@ -4,11 +4,9 @@ Examples are the same in each run. What compiles an XLA program is tried on few 
 one architecture.
 """
 
-from vae_helpers import checks, elbo, evaluation, experiments, replication, training
-from vae_helpers.data import check_images, to_float
+from vae_helpers import checks, evaluation, experiments, replication, training
+from vae_helpers.data import binarize, check_images, load_images, to_float
 from vae_helpers.evaluation import active_units, evaluate, log_likelihood, mutual_information
-from vae_helpers.explorers.latents import latent_explorer
-from vae_helpers.explorers.page import encoded
 from vae_helpers.models import SCALE_FLOOR, Decoder, Encoder, standard_normal
 from vae_helpers.objective import (
     averaged_beta,
@@ -20,13 +18,12 @@ from vae_helpers.objective import (
     original_loss,
     rate,
 )
+from vae_helpers.plots import plot_losses, plot_reconstructions, plot_tiles
 from vae_helpers.training import NonFiniteLossError, batch_indices, loss_table, train
+from vae_helpers.traversals import interpolate, plane, quantiles, rows, tile
 
-import base64
 import contextlib
 import functools
-import json
-import numbers
 import re
 from fractions import Fraction
 
@@ -38,6 +35,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib import pyplot as plt
 
 tfd = tfp.distributions
 
@@ -160,6 +158,59 @@ def test_a_checked_number_is_one_that_a_program_holds(value):
 def test_numbers_in_range_are_taken(real, size):
     assert checks.number("n", real, positive=True) == checks.number("n", Fraction(real)) == real
     assert checks.positive_integer("n", np.int64(size)) == checks.integer("n", size) == size
+
+
+@given(st.booleans(), st.text(max_size=9))
+def test_a_claim_fails_if_it_is_false(condition, claim):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VAE_STRICT", "1")
+        with contextlib.nullcontext() if condition else pytest.raises(AssertionError):
+            check(condition, claim)
+
+
+# Images.
+
+
+@given(ANYTHING | ARRAYS.map(lambda images: {"image": images}))
+def test_what_is_no_image_is_named(given_):
+    taken = named(lambda: check_images(given_, "x"), "x")
+    assert (taken is None) == (named(lambda: to_float(given_, "x"), "x") is None)
+    assert (taken is None) == (named(lambda: binarize(given_), "images") is None)
+    if taken is not None:
+        assert taken.ndim == 4 and taken.size and taken.dtype in (np.uint8, np.float32)
+
+
+@given(IMAGES, SEEDS)
+def test_every_image_is_taken(images, seed):
+    x = to_float(images)
+    high = 255 if images.dtype == np.uint8 else 1
+    assert x.dtype == tf.float32
+    np.testing.assert_allclose(x, images.astype(np.float64) / high, rtol=1e-6)
+    for same in (tf.constant(images), {"image": tf.constant(images)}):
+        np.testing.assert_array_equal(to_float(same), x)
+    drawn = binarize(images, seed)
+    assert drawn.dtype == np.uint8 and drawn.shape == images.shape
+    assert set(np.unique(drawn)) <= {0, 255}
+    assert not drawn[images == 0].any() and np.all(drawn[images == high] == 255)
+    np.testing.assert_array_equal(drawn, binarize(images, seed))
+
+
+BORDERS = st.none() | st.integers(-10_100, 10_100)
+
+
+@settings(max_examples=8)
+@given(BORDERS, BORDERS)
+def test_a_slice_of_a_split_is_that_of_python(images, start, stop):
+    split = "test[{}:{}]".format(*("" if i is None else i for i in (start, stop)))
+    loaded = named(lambda: load_images("mnist", split), "split")
+    if loaded is not None:
+        np.testing.assert_array_equal(loaded[0], images[slice(start, stop)])
+
+
+@settings(max_examples=20)
+@given(st.text("tes[]:+%-0 ", max_size=12) | SCALARS.filter(lambda value: value != "test"))
+def test_what_is_no_split_is_named(split):
+    assert named(lambda: load_images("mnist", split), "split") is None
 
 
 # Networks.
@@ -560,49 +611,127 @@ def test_what_is_no_configuration_is_named(configurations):
         assert named(sweep, "configurations", *(rf"{e}(\[\d\])?" for e in ENTRIES)) is None
 
 
-# Pages.
+# Traversals and figures.
 
-HUGE = st.floats(-(2.0**127), 2.0**127, width=32)
-
-
-@settings(max_examples=6)
-@given(HUGE, HUGE, POSITIVE, HUGE, HUGE, POSITIVE)
-@pytest.mark.filterwarnings("ignore:No contour levels were found:UserWarning")
-@pytest.mark.filterwarnings("ignore:Attempting to set identical low and high ylims:UserWarning")
-def test_the_bound_of_any_model_is_drawn(weight, bias, noise_scale, x, q_mean, q_scale):
-    page = elbo.bound_explorer(weight, bias, noise_scale, x, q_mean=q_mean, q_scale=q_scale)
-    text = page._repr_mimebundle_()["text/html"]
-    data = json.loads(re.search(r"const DATA = (.*);\n", text)[1])
-    assert np.isfinite([*data["means"], *data["scales"], *data["guess"]]).all()
+VALUES = st.lists(REALS, min_size=1, max_size=5)
 
 
-@given(st.sampled_from(["weight", "bias", "noise_scale", "x", "q_mean", "q_scale"]), ANYTHING)
-def test_a_bad_number_of_the_bound_is_named(name, value):
-    model = dict.fromkeys(["weight", "bias", "noise_scale", "x", "q_mean", "q_scale"], 1.0)
-    valid = isinstance(value, numbers.Real) and abs(value) < 3.5e38
-    with nothing_done(elbo, "_picture", valid and (value > 0 or "scale" not in name)):
-        named(lambda: elbo.bound_explorer(**model | {name: value}), name)
+def assert_decodes(z: np.ndarray, latent_size: int) -> None:
+    assert z.dtype == np.float32 and z.ndim == 2 and z.shape[1] == latent_size
+    x_hat = Decoder([4], [2, 3, 1])(z).mean().numpy()
+    assert np.all((x_hat >= 0) & (x_hat <= 1))
 
 
-@settings(max_examples=4)
-@given(
-    st.tuples(SIZES, SIZES, SIZES, st.just(1)).flatmap(pixels), st.lists(SIZES, max_size=2), SIZES
-)
-def test_a_decoder_of_any_size_has_its_page(images, hidden_sizes, latent_size):
-    decoder, encoder = Decoder(hidden_sizes, images.shape[1:]), Encoder(hidden_sizes, latent_size)
-    page = latent_explorer(decoder, encoder, standard_normal(latent_size), images)
-    assert f"{latent_size} latents" in repr(page)
+@settings(max_examples=25)
+@given(VALUES, st.integers(2, 5), st.data())
+def test_traversals_vary_what_they_say_and_decode_to_gray_levels(values, latent_size, data):
+    pair = data.draw(st.lists(st.integers(0, latent_size - 1), min_size=2, max_size=2, unique=True))
+    n = len(values)
+    z = plane(values, latent_size, pair)
+    assert_decodes(z, latent_size)
+    np.testing.assert_array_equal(z[:, pair[0]], np.tile(values, n))
+    np.testing.assert_array_equal(z[:, pair[1]], np.repeat(values, n))
+    assert not np.delete(z, pair, axis=1).any()
+
+    z = rows(values, latent_size)
+    assert_decodes(z, latent_size)
+    np.testing.assert_array_equal(z, np.kron(np.eye(latent_size), np.float32(values)[:, None]))
+
+    center = data.draw(st.lists(REALS, min_size=latent_size, max_size=latent_size))
+    z = rows(values, latent_size, pair, center)
+    assert_decodes(z, latent_size)
+    for row, latent in zip(z.reshape(2, n, latent_size), pair, strict=True):
+        np.testing.assert_array_equal(row[:, latent], values)
+        assert np.all(np.delete(row, latent, 1) == np.delete(np.float32(center), latent))
+
+    start = data.draw(st.lists(REALS, min_size=latent_size, max_size=latent_size))
+    z = interpolate(start, center, n + 1)
+    assert_decodes(z, latent_size)
+    np.testing.assert_array_equal(z[[0, -1]], np.float32([start, center]))
+    slack = 1e-5 * np.abs(z).max()
+    np.testing.assert_allclose(np.diff(z, axis=0), np.tile((z[-1] - z[0]) / n, [n, 1]), atol=slack)
+
+
+@given(st.integers(1, 2000))
+def test_quantiles_are_finite_ascending_and_symmetric(num):
+    values = quantiles(num)
+    assert values.dtype == np.float32 and values.shape == (num,) and np.isfinite(values).all()
+    assert np.all(np.diff(values) > 0)
+    np.testing.assert_allclose(values, -values[::-1], atol=1e-6)
+
+
+@given(SIZES, SIZES, st.data())
+def test_each_tile_is_its_image(num_rows, columns, data):
+    images = data.draw(
+        st.tuples(st.just(num_rows * columns), SIZES, SIZES, st.integers(1, 3)).flatmap(pixels)
+    )
+    _, height, width, channels = images.shape
+    tiled = tile(images, columns)
+    assert tiled.dtype == images.dtype
+    tiled = tiled.reshape(num_rows * height, columns * width, channels)
+    for i, image in enumerate(images):
+        top, left = height * (i // columns), width * (i % columns)
+        np.testing.assert_array_equal(tiled[top : top + height, left : left + width], image)
+    for wrong in {columns + 1, 2 * columns} - {c for c in range(1, 99) if len(images) % c == 0}:
+        assert named(lambda: tile(images, wrong), "columns") is None  # noqa: B023
 
 
 @given(ANYTHING)
-def test_a_page_of_no_images_is_named(value):
-    model = Decoder([], SHAPE), Encoder([], 2), standard_normal(2)
-    with nothing_done(Decoder, "__call__"):
-        named(lambda: latent_explorer(*model, value), "images")
-        named(lambda: latent_explorer(*model, some_images("gray", 0), value), "examples")
+def test_what_is_no_traversal_is_named(value):
+    named(lambda: plane(value, 2), "values")
+    named(lambda: plane([0.0], 3, value), "latents")
+    named(lambda: rows(value, 2), "values")
+    named(lambda: rows([0.0], 2, value), "latents")
+    named(lambda: rows([0.0], 2, center=value), "center")
+    named(lambda: interpolate(value, [0.0], 2), "start", "end")
+    named(lambda: interpolate([0.0], value, 2), "end")
+    named(lambda: tile(value, 1), "images")
+    named(lambda: tile(np.zeros([2, 1, 1, 1]), value), "columns")
+    if not isinstance(value, int) or value < 10**4:
+        named(lambda: quantiles(value), "num")
+        named(lambda: plane([0.0], value), "latent_size", "latents")
+        named(lambda: rows([0.0], value), "latent_size", "latents")
+        named(lambda: interpolate([0.0], [0.0], value), "num")
 
 
-@given(hnp.arrays(hnp.floating_dtypes(endianness="<"), hnp.array_shapes()))
-def test_numbers_come_back_from_a_page(numbers):
-    stored = np.frombuffer(base64.b64decode(encoded(numbers)), numbers.dtype)
-    np.testing.assert_array_equal(stored, numbers.ravel())
+@settings(max_examples=8)
+@given(IMAGES.filter(lambda images: images.shape[3] != 2))
+def test_images_of_any_size_are_drawn(images):
+    figure = plot_reconstructions({"truth": images, "again": images})
+    assert [len(axis.images) for axis in figure.axes] == [1, 1]
+    figure.canvas.draw()
+    figure = plot_tiles(tile(np.asarray(to_float(images)), 1))
+    figure.canvas.draw()
+    assert plt.get_fignums() == []
+
+
+def in_range(value) -> bool:
+    try:
+        return bool(np.min(value) >= -1e-6 and np.max(value) <= 1 + 1e-6)
+    except (TypeError, ValueError):
+        return False
+
+
+@given(ANYTHING)
+def test_what_is_no_picture_is_named(value):
+    with nothing_done(plt, "subplots", in_range(value)):
+        named(lambda: plot_tiles(value), "image")
+    named(lambda: plot_reconstructions(value), "rows")
+    named(lambda: plot_reconstructions({"a": value}), "rows", "images")
+
+
+@settings(max_examples=5)
+@given(
+    hnp.arrays(np.float64, st.tuples(SIZES, st.just(2)), elements=st.floats(1e-9, 1e9)), POSITIVE
+)
+def test_losses_of_any_size_are_drawn(terms, beta):
+    figure = plot_losses(loss_table(terms, beta, 4, 2), beta).draw()
+    figure.canvas.draw()
+    plt.close(figure)
+
+
+@given(ANYTHING)
+def test_losses_that_cannot_be_drawn_are_named(value):
+    losses = loss_table(np.ones([2, 2]), 1.0, 4, 2)
+    named(lambda: plot_losses(losses, value), "beta")
+    assert named(lambda: plot_losses(losses[:0], 1.0), "losses") is None

@@ -1,8 +1,9 @@
-"""The bound under a reader's hands: how q's mean and scale open and close its gap."""
+"""A page that draws the ELBO of a linear-Gaussian model, with sliders for q's mean and scale."""
 
-from vae_helpers.explorers.page import Page
+from vae_helpers.explorers.page import Page, default_settings
 from vae_helpers.support import checks
 
+import math
 import numbers
 from typing import Any
 
@@ -14,10 +15,11 @@ from matplotlib.figure import Figure
 _LEVELS = 24  # of color, half a nat each
 
 
+@default_settings()
 def bound_explorer(
     weight: float, bias: float, noise_scale: float, x: float, *, q_mean: float, q_scale: float
 ) -> Page:
-    """Shows the ELBO of a linear-Gaussian model with a slider each for q's mean and scale.
+    """Shows the ELBO of a linear-Gaussian model, in nats, with sliders for q's mean and scale.
 
     The model is p(z) = N(0, 1) and p(x|z) = N(weight * z + bias, noise_scale²), whose
     posterior and evidence are known. The page computes by itself: it needs no kernel and
@@ -34,38 +36,30 @@ def bound_explorer(
     Raises:
         ValueError: if a number is not finite, or a scale not above 0.
     """
-    model = {
-        "weight": _finite("weight", weight),
-        "bias": _finite("bias", bias),
-        "noise_scale": checks.number("noise_scale", noise_scale, positive=True),
-        "x": _finite("x", x),
-    }
-    guess = [_finite("q_mean", q_mean), checks.number("q_scale", q_scale, positive=True)]
-    variance = model["weight"] ** 2 + model["noise_scale"] ** 2
-    mean = model["weight"] * (model["x"] - model["bias"]) / variance
-    posterior = [mean, model["noise_scale"] / variance**0.5]
-    middle = [0.0, guess[0], posterior[0]]
-    scales = [1.0, guess[1], posterior[1]]
+    for name, value in {"weight": weight, "bias": bias, "x": x, "q_mean": q_mean}.items():
+        if not (isinstance(value, numbers.Real) and math.isfinite(value)):
+            raise ValueError(f"{name} must be a finite number, got {value!r}")
+    weight, bias, x, q_mean = float(weight), float(bias), float(x), float(q_mean)
+    noise_scale = checks.number("noise_scale", noise_scale, positive=True)
+    q_scale = checks.number("q_scale", q_scale, positive=True)
+
+    total = math.hypot(weight, noise_scale)
+    mean, scale = weight * (x - bias) / total**2, noise_scale / total  # of the posterior
+    evidence = -0.5 * ((x - bias) / total) ** 2 - math.log(total * math.sqrt(2 * math.pi))
+    means, scales = (0.0, q_mean, mean), (1.0, q_scale, scale)
+    model = {"weight": weight, "bias": bias, "noise_scale": noise_scale, "x": x}
     data = {
         **model,
-        "guess": guess,
-        "means": [min(middle) - 1, max(middle) + 1],
+        "guess": [q_mean, q_scale],
+        "means": [min(means) - 1, max(means) + 1],
         "scales": [0.5 * min(scales), 1.3 * max(scales)],
         "colors": [to_hex(c) for c in mpl.colormaps["viridis"](np.linspace(0, 1, _LEVELS))],
     }
-    description = f"Explorer of the bound: q at mean {guess[0]:g}, scale {guess[1]:g}"
-    return Page("bound", data, _picture(data, posterior), description)
+    description = f"Explorer of the bound: q at mean {q_mean:g}, scale {q_scale:g}"
+    return Page("bound", data, _picture(data, (mean, scale), evidence), description)
 
 
-def _finite(name: str, value: Any) -> float:
-    try:
-        checks.number(name, abs(value) if isinstance(value, numbers.Real) else value)
-        return float(value)
-    except ValueError:
-        raise ValueError(f"{name} must be a finite number, got {value!r}") from None
-
-
-def _kl(m: Any, sigma: Any, posterior: list[float]) -> Any:
+def _kl(m: Any, sigma: Any, posterior: tuple[float, float]) -> Any:
     """Computes KL(N(m, sigma²) || posterior), the gap, in nats."""
     mean, scale = posterior
     return np.log(scale / sigma) + 0.5 * ((sigma / scale) ** 2 + ((m - mean) / scale) ** 2 - 1)
@@ -75,13 +69,9 @@ def _density(z: np.ndarray, m: float, sigma: float) -> np.ndarray:
     return np.exp(-0.5 * ((z - m) / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
 
 
-def _picture(data: dict[str, Any], posterior: list[float]) -> Figure:
+def _picture(data: dict[str, Any], posterior: tuple[float, float], evidence: float) -> Figure:
     """Draws what the page shows at first: landscape, densities and slice."""
     (m, sigma), (mean, scale) = data["guess"], posterior
-    total = np.hypot(data["weight"], data["noise_scale"])
-    error = (data["x"] - data["bias"]) / total
-    evidence = -0.5 * error**2 - np.log(total * np.sqrt(2 * np.pi))
-
     figure = Figure(figsize=(8.6, 3.1), dpi=100, layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     means, scales = (np.linspace(*data[name], 201) for name in ("means", "scales"))
@@ -108,12 +98,11 @@ def _picture(data: dict[str, Any], posterior: list[float]) -> Figure:
     right.plot(near, evidence - _kl(near, scale, posterior), color="#0072B2", label="posterior's σ")
     right.plot(near, below, "--", color="#D55E00", label="our σ")
     right.fill_between(near, below, evidence, color="#56B4E9", alpha=0.3, linewidth=0)
-    gap = float(_kl(m, sigma, posterior))
+    gap = _kl(m, sigma, posterior)
     right.plot([m] * 2, [evidence - gap, evidence], "k:")
     right.plot(m, evidence - gap, "o", color="#D55E00", ms=7, mec="white", mew=2)
-    limits = (evidence - 6, evidence + 0.7)
-    title = f"gap at our q: {gap:.2f} nats"
-    right.set(xlabel="mean m of q", ylabel="nats", xlim=near[[0, -1]], ylim=limits, title=title)
+    right.set(xlabel="mean m of q", ylabel="nats", title=f"gap at our q: {gap:.2f} nats")
+    right.set(xlim=near[[0, -1]], ylim=(evidence - 6, evidence + 0.7))
     for axis in (left, middle, right):
         axis.title.set_fontsize(10)
         axis.tick_params(labelsize=8)

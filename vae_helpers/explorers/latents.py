@@ -1,11 +1,9 @@
-"""The latent space under a reader's hands: sliders that decode in the browser."""
+"""A page with a slider for each latent, which decodes in the browser."""
 
 from vae_helpers.data import check_images
-from vae_helpers.explorers.page import Page, encoded
+from vae_helpers.explorers.page import Page, default_settings, encoded
 from vae_helpers.models import Decoder
-from vae_helpers.objective import check_prior
-from vae_helpers.support import checks
-from vae_helpers.traversals import plane, rows, tile
+from vae_helpers.traversals import tile
 
 from typing import Any
 
@@ -18,36 +16,25 @@ from matplotlib.figure import Figure
 
 tfd = tfp.distributions
 
-_ACTIVATIONS = {  # by their names in latents.js
-    "relu": tf.nn.relu,
-    "leaky_relu": tf.nn.leaky_relu,
-    "elu": tf.nn.elu,
-    "softplus": tf.nn.softplus,
-    "swish": tf.nn.swish,
-    "sigmoid": tf.nn.sigmoid,
-    "tanh": tf.nn.tanh,
-}
-_MOST_BYTES = 2_000_000
-_TOLERANCE = 2 / 255
+# Those of tf.nn that latents.js knows, too.
+_ACTIVATIONS = ("relu", "leaky_relu", "elu", "softplus", "swish", "sigmoid", "tanh")
+_TOLERANCE = 1.5 / 255  # of a pixel, in half precision
 _IMAGES_PER_CALL = 1000
 
 
+@default_settings()
 def latent_explorer(
-    decoder: Decoder,
-    encoder: snt.Module,
-    prior: tfd.Normal,
-    images: Any,
-    examples: Any = None,
+    encoder: snt.Module, decoder: Decoder, prior: tfd.Normal, images: Any, examples: Any = None
 ) -> Page:
-    """Shows the image of any code: a slider a latent, and a pad for the two most used.
+    """Shows the image of any code: a slider for each latent, and a pad for the two most used.
 
     The page decodes by itself, from the weights that it holds: it needs no kernel and no
     network. The weights are rounded to half precision, unless that moves a pixel of the
     codes tried here by more than 1.5/255.
 
     Args:
-        decoder: a `models.Decoder` of gray images under a Bernoulli, of at most 2 MB.
         encoder: maps images to q(z|x), batch shape [N, L].
+        decoder: a `models.Decoder` of gray images under a Bernoulli likelihood.
         prior: p(z), a Gaussian of batch shape [L].
         images: [N, H, W, 1], best not trained on. Their mean KL orders the latents.
         examples: [n, H, W, 1], images to whose codes, the means of q(z|x), a reader can
@@ -57,124 +44,85 @@ def latent_explorer(
         A page; as the last line of a cell it is shown.
 
     Raises:
-        ValueError: if `images` are not images, or `decoder` or `prior` are not what the
-            page can carry.
+        ValueError: if `images` are not images, if `decoder` or `prior` are not of the kinds
+            above, if an activation is not one that the page knows, or if a weight is not
+            finite.
     """
     images = check_images(images)
     examples = images[:10] if examples is None else check_images(examples, "examples")
-    if not isinstance(prior, tfd.Normal):
-        raise ValueError(f"prior must be a tfd.Normal, got {type(prior).__name__}")
-    q = checks.called("encoder", encoder, images[:1])
-    check_prior(prior, q.batch_shape[1:], q.dtype)
-    kl = _mean_kl(encoder, prior, images)
+    activation = _activation(decoder, examples.shape[1:])
+    codes = encoder(examples).mean().numpy()
+    shape = codes.shape[1:]
+    if not isinstance(prior, tfd.Normal) or prior.batch_shape != shape or prior.dtype != tf.float32:
+        raise ValueError(f"prior must be a float32 tfd.Normal of shape {list(shape)}, got {prior}")
+    batches = np.split(images, range(_IMAGES_PER_CALL, len(images), _IMAGES_PER_CALL))
+    kl = np.concatenate([encoder(batch).kl_divergence(prior) for batch in batches])
+    kl = kl.mean(axis=0, dtype=np.float64)
     if not np.isfinite(kl).all():
         raise ValueError("encoder and prior must have a finite KL, got NaN or infinity")
-    codes = encoder(examples).mean().numpy()
-    network = _network(decoder, codes)
-    if [*network["image"], 1] != list(examples.shape[1:]):
-        raise ValueError(
-            f"examples must have the shape that decoder makes, {[*network['image'], 1]}, "
-            f"got {list(examples.shape[1:])}"
-        )
-    loc, scale = (np.broadcast_to(p, kl.shape) for p in (prior.loc, prior.scale))
+
+    order = np.argsort(-kl, kind="stable")
+    loc, scale = (np.broadcast_to(p, shape) for p in (prior.loc, prior.scale))
+    gray_levels = examples if examples.dtype == np.uint8 else np.round(255 * examples)
+    height, width = examples.shape[1:3]
     data = {
-        **network,
-        "latents": [
-            {"index": int(i), "kl": round(float(kl[i]), 4)} for i in np.argsort(-kl, kind="stable")
-        ],
+        "image": [height, width],
+        "decoder": _network(decoder, activation, codes),
+        "latents": [{"index": int(i), "kl": round(float(kl[i]), 4)} for i in order],
         "bound": float(np.ceil(max((abs(loc) + 3 * scale).max(), abs(codes).max()))),
         "prior": {"loc": _rounded(loc), "scale": _rounded(scale)},
-        "examples": {"codes": _rounded(codes), "images": encoded(_gray_levels(examples))},
+        "examples": {"codes": _rounded(codes), "images": encoded(gray_levels.astype(np.uint8))},
         "palette": encoded(mpl.colormaps["viridis"](np.arange(256), bytes=True)[:, :3]),
     }
-    height, width = network["image"]
     description = f"Latent explorer: {len(kl)} latents, images of {height} by {width} pixels"
     return Page("latents", data, _picture(decoder, codes[0], data), description)
 
 
-def _mean_kl(encoder: snt.Module, prior: tfd.Normal, images: np.ndarray) -> np.ndarray:
-    """Computes the KL to the prior of each latent [L], in nats per image."""
-    total = 0.0
-    for start in range(0, len(images), _IMAGES_PER_CALL):
-        kl = encoder(images[start : start + _IMAGES_PER_CALL]).kl_divergence(prior)
-        total += tf.reduce_sum(kl, axis=0).numpy().astype(np.float64)
-    return total / len(images)
-
-
-def _network(decoder: Decoder, codes: np.ndarray) -> dict[str, Any]:
-    """Packs a decoder's layers for the page, after checking that it computes what they say."""
-    if not isinstance(decoder, Decoder):
-        raise ValueError(f"decoder must be a vae_helpers Decoder, got {type(decoder).__name__}")
-    hidden_sizes, output_shape, activation, _ = decoder.architecture
-    names = [name for name, function in _ACTIVATIONS.items() if function is activation]
-    if hidden_sizes and not names:
+def _activation(decoder: Decoder, image_shape: tuple[int, ...]) -> str:
+    """Returns the name of a decoder's activation; raises if the page can't decode as it does."""
+    if type(decoder) is not Decoder:  # a subclass may compute something else
+        raise ValueError(f"decoder must be a vae_helpers Decoder itself, got {type(decoder)}")
+    hidden_sizes, output_shape, activation, likelihood, *_ = decoder.architecture
+    if tuple(output_shape) != image_shape or image_shape[2] != 1:
         raise ValueError(
-            f"decoder must have an activation of tf.nn, one of {sorted(_ACTIVATIONS)}, "
-            f"got {getattr(activation, '__name__', activation)}"
+            "decoder and examples must have gray images [H, W, 1] of one size, "
+            f"got {list(output_shape)} and {list(image_shape)}"
         )
-    if len(output_shape) != 3 or output_shape[2] != 1:
-        raise ValueError(f"decoder must make gray images [H, W, 1], got {list(output_shape)}")
-    tried = np.random.default_rng(0).standard_normal([256, codes.shape[1]], np.float32)
-    tried = np.concatenate([tried, codes])
-    p = decoder(tried)
-    if not isinstance(p, tfd.Bernoulli):
-        raise ValueError(f"decoder must have a Bernoulli likelihood, got {type(p).__name__}")
+    if likelihood is not tfd.Bernoulli:
+        name = getattr(likelihood, "__name__", likelihood)
+        raise ValueError(f"decoder must have a tfd.Bernoulli as its likelihood, got {name}")
+    names = [name for name in _ACTIVATIONS if getattr(tf.nn, name) is activation]
+    if hidden_sizes and not names:
+        name = getattr(activation, "__name__", activation)
+        raise ValueError(f"decoder must have an activation of tf.nn.{_ACTIVATIONS}, got {name}")
+    return names[0] if names else "relu"
+
+
+def _network(decoder: Decoder, activation: str, codes: np.ndarray) -> dict[str, Any]:
+    """Packs a decoder's layers for the page, in half precision where that is precise enough."""
+    z = np.random.default_rng(0).standard_normal([256, codes.shape[1]], np.float32)
+    z = np.concatenate([z, codes])
+    pixels = decoder(z).mean().numpy().reshape(len(z), -1)
     layers = [module for module in decoder.submodules if isinstance(module, snt.Linear)]
     weights = [w.numpy() for layer in layers for w in (layer.w, layer.b)]
     if not all(np.isfinite(w).all() for w in weights):
         raise ValueError("decoder must have finite weights, got NaN or infinity")
 
-    pixels = p.mean().numpy().reshape(len(tried), -1)
-    halves = _flat(weights, "<f2")
-    half = _error(activation, _cast(weights, "<f2"), tried, pixels) < 0.75 * _TOLERANCE
-    if not half and _error(activation, weights, tried, pixels) > _TOLERANCE:
-        raise ValueError("decoder must compute what its linear layers and its activation say")
-    packed = halves if half else _flat(weights, "<f4")
-    if packed.nbytes > _MOST_BYTES:
-        raise ValueError(
-            f"decoder must have at most {_MOST_BYTES / 1e6:g} MB of weights, "
-            f"got {packed.nbytes / 1e6:.1f} MB"
-        )
+    halves = [w.astype(np.float16) for w in weights]
+    functions = [getattr(tf.nn, activation)] * (len(layers) - 1) + [tf.nn.sigmoid]
+    for w, b, function in zip(halves[::2], halves[1::2], functions, strict=True):
+        z = function(z @ w + b).numpy()
+    half = bool(abs(z - pixels).max() < _TOLERANCE)  # False for NaN
     return {
-        "image": list(output_shape[:2]),
-        "decoder": {
-            "sizes": [weights[0].shape[0], *(b.shape[0] for b in weights[1::2])],
-            "activation": names[0] if names else "relu",
-            "half": bool(half),
-            "weights": encoded(packed),
-        },
+        "sizes": [len(weights[0]), *(len(bias) for bias in weights[1::2])],
+        "activation": activation,
+        "half": half,
+        "weights": encoded(np.concatenate([w.ravel() for w in (halves if half else weights)])),
     }
 
 
-def _cast(weights: list[np.ndarray], kind: str) -> list[np.ndarray]:
-    with np.errstate(over="ignore"):  # infinity, which the error then tells
-        return [w.astype(kind).astype(np.float32) for w in weights]
-
-
-def _flat(weights: list[np.ndarray], kind: str) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        return np.concatenate([w.ravel() for w in weights]).astype(kind)
-
-
-def _error(activation: Any, weights: list[np.ndarray], z: np.ndarray, pixels: np.ndarray) -> float:
-    """Computes how far the page's pixels would be from `pixels` at most, infinity for NaN."""
-    values = z
-    for i in range(0, len(weights), 2):
-        with np.errstate(over="ignore", invalid="ignore"):
-            values = values @ weights[i] + weights[i + 1]
-        last = i + 2 == len(weights)
-        values = (tf.nn.sigmoid if last else activation)(values).numpy()
-    if values.shape != pixels.shape:
-        return np.inf
-    return float(np.nan_to_num(abs(values - pixels).max(), nan=np.inf))
-
-
-def _gray_levels(images: np.ndarray) -> np.ndarray:
-    return images if images.dtype == np.uint8 else np.round(255 * images).astype(np.uint8)
-
-
-def _rounded(values: Any) -> list:
-    return np.round(np.asarray(values, np.float64), 4).tolist()
+def _rounded(values: np.ndarray) -> list:
+    return np.round(values.astype(np.float64), 4).tolist()
 
 
 def _picture(decoder: Decoder, code: np.ndarray, data: dict[str, Any]) -> Figure:
@@ -182,12 +130,12 @@ def _picture(decoder: Decoder, code: np.ndarray, data: dict[str, Any]) -> Figure
     order = [latent["index"] for latent in data["latents"]]
     bound, steps = data["bound"], 9
     values = bound * ((2 * np.arange(steps) + 1) / steps - 1)
-    if len(order) > 1:
-        z = plane(values, len(order), order[:2])
-        z[:, order[2:]] = code[order[2:]]
-    else:
-        z = rows(values, 1)
-    tiles = tile(decoder(z).mean().numpy(), columns=steps)
+    across, down = order[0], order[1] if len(order) > 1 else None
+    z = np.tile(code, [1 if down is None else steps, steps, 1])
+    z[:, :, across] = values
+    if down is not None:
+        z[:, :, down] = values[:, None]
+    tiles = tile(decoder(z.reshape(-1, len(code))).mean().numpy(), columns=steps)
     image = decoder(code[None]).mean().numpy()[0, :, :, 0]
 
     figure = Figure(figsize=(8.6, 3.1), dpi=100)
@@ -196,26 +144,23 @@ def _picture(decoder: Decoder, code: np.ndarray, data: dict[str, Any]) -> Figure
     left, middle = (figure.add_axes((x, 0.14, 0.293, 0.813)) for x in (0.005, 0.315))
     left.imshow(image, **look)
     left.set_xlabel("mean of p(x | z)", fontsize=9)
-    middle.imshow(tiles, **look, extent=(-bound, bound, -bound, bound))
-    second = order[1] if len(order) > 1 else None
-    middle.plot(code[order[0]], 0 if second is None else -code[second], "o", color="#D55E00", ms=9)
-    middle.lines[0].set(markeredgecolor="white", markeredgewidth=2)
-    names = f"latent {order[0]} →" + ("" if second is None else f"   latent {second} ↓")
+    middle.imshow(tiles, **look, extent=(-bound, bound, bound, -bound))
+    y = 0 if down is None else code[down]
+    middle.plot(code[across], y, "o", color="#D55E00", ms=9, mec="white", mew=2)
+    names = f"latent {across} →" + ("" if down is None else f"   latent {down} ↓")
     middle.set_xlabel(names, fontsize=9)
-    for axis in (left, middle):
-        axis.set(xticks=[], yticks=[])
-        axis.spines[:].set_visible(False)
-
     right = figure.add_axes((0.785, 0.08, 0.205, 0.87))
     shown = data["latents"][:12]
     places = np.arange(len(shown))
     right.hlines(places, -bound, bound, color="#CCCCCC", linewidth=3)
     right.plot(code[[latent["index"] for latent in shown]], places, "o", color="#0072B2", ms=8)
-    right.set(xticks=[], ylim=(max(len(shown), 10) - 0.4, -0.6))
+    for axis in (left, middle, right):
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
     labels = [f"latent {latent['index']}   {latent['kl']:.2f} nats" for latent in shown]
     right.set_yticks(places, labels, fontsize=9)
+    right.set_ylim(max(len(shown), 10) - 0.4, -0.6)
     right.tick_params(length=0)
-    right.spines[:].set_visible(False)
     note = "A still picture: the sliders move where the cell is run."
     figure.text(0.995, 0.02, note, ha="right", fontsize=8, color="#555555")
     return figure

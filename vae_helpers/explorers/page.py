@@ -5,13 +5,17 @@ run, as on GitHub or in a stored notebook that a reader does not trust yet, the 
 """
 
 import base64
+import contextlib
 import hashlib
 import html
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib import style
 from matplotlib.figure import Figure
 
 _WEB = Path(__file__).parent
@@ -41,18 +45,28 @@ class Page:
         return {"text/html": self._html, "image/png": self._picture, "text/plain": repr(self)}
 
 
-def encoded(numbers: Any) -> str:
-    """Writes an array's bytes in base64, as the pages' scripts read them."""
-    return base64.b64encode(numbers.tobytes()).decode()
+@contextlib.contextmanager
+def default_settings() -> Iterator[None]:
+    """Sets a reader's own Matplotlib style and NumPy error handling aside.
+
+    A picture is made to be read on white, and small numbers may round to 0.
+    """
+    with style.context("default"), np.errstate(all="ignore"):
+        yield
+
+
+def encoded(array: np.ndarray) -> str:
+    """Returns an array's bytes in base64, as the pages' scripts read them."""
+    return base64.b64encode(array.tobytes()).decode()
 
 
 def _compose(name: str, data: dict[str, Any], picture: str, description: str) -> str:
-    style, shared, markup, script = (
+    style_sheet, shared, markup, script = (
         (_WEB / file).read_text(encoding="utf-8")
         for file in ("page.css", "page.js", f"{name}.html", f"{name}.js")
     )
     code = f"const DATA = {_literal(data)};\n{shared}{script}"
-    markup = f"<style>{style}</style>{markup}"
+    markup = f"<style>{style_sheet}</style>{markup}"
     # Two pages may stand side by side: a place is found by what belongs there.
     digest = hashlib.sha256((markup + code).encode()).hexdigest()[:12]
     return (
@@ -65,8 +79,7 @@ def _compose(name: str, data: dict[str, Any], picture: str, description: str) ->
 
 def _literal(value: Any) -> str:
     """Writes a JavaScript literal that can't end the script it stands in."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c")
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def _png(figure: Figure) -> bytes:
@@ -74,7 +87,7 @@ def _png(figure: Figure) -> bytes:
     from PIL import Image
 
     drawn, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", facecolor="white")
+    figure.savefig(drawn, format="png")
     picture = Image.open(drawn).convert("RGB")
     picture = picture.quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     picture.save(small, format="png", optimize=True)
