@@ -14,7 +14,6 @@ import pytest
 from address import read
 
 ROOT = Path(__file__).parent.parent
-ORIGIN = "http://book.example/"
 WIDTHS = 1280, 390  # of a desktop, of a phone
 SOURCES = [
     path.relative_to(ROOT)
