@@ -6,8 +6,6 @@ machines that are not as ours.
 
 import ast
 import contextlib
-import csv
-import errno
 import functools
 import itertools
 import json
@@ -18,20 +16,16 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
 import numpy as np
-import pandas as pd
 import pytest
 
-from vae_helpers import data, experiments, training
+from vae_helpers import data, training
 from vae_helpers.data import load_images
 from vae_helpers.evaluation import evaluate
-from vae_helpers.experiments import sweep
 from vae_helpers.training import train
 
 ROOT = Path(__file__).parent.parent
@@ -210,159 +204,6 @@ def test_an_address_half_written_is_completed(tmp_path):
     assert address.read(tmp_path) == "me/second"
 
 
-SWEPT = [{"hidden_sizes": [4], "latent_size": 2, "seed": seed} for seed in range(4)]
-
-
-@pytest.fixture
-def stub(monkeypatch, images):
-    """Sweeps whose models need no training; returns `sweep` of them."""
-
-    def row(configuration, *_):
-        return {"elbo": -100.0 - configuration["seed"], "active_units": 2}
-
-    monkeypatch.setattr(experiments, "_run", row)
-    return functools.partial(sweep, images=images[:10], test_images=images[:10], progress=False)
-
-
-def whole_rows(file: Path) -> list[int]:
-    """Returns the seeds of a sweep's file after checking that each row is whole and there once."""
-    if not file.exists() or not file.read_text():
-        return []
-    text = file.read_text()
-    assert text.endswith("\n")
-    columns, *rows = csv.reader(text.splitlines())
-    assert all(len(row) == len(columns) for row in rows)
-    seeds = [json.loads(row[columns.index("seed")]) for row in rows]
-    assert len(set(seeds)) == len(seeds)
-    return seeds
-
-
-def test_a_sweep_on_a_full_disk_goes_on_when_there_is_room(stub, tmp_path):
-    known, file = stub(SWEPT), tmp_path / "rows of β.csv"
-    stub(SWEPT[:1], file=file)
-    for room in (1, 40):  # part of a row: its first character, and into its digest
-        with (
-            disk_full(file.stat().st_size + room),
-            pytest.raises(OSError, match="rows of β.csv cannot be written.*run the sweep again"),
-        ):
-            stub(SWEPT, file=file)
-        assert not file.read_text().endswith("\n")
-    pd.testing.assert_frame_equal(stub(SWEPT, file=file), known)
-    assert sorted(whole_rows(file)) == [0, 1, 2, 3]
-    new = tmp_path / "new.csv"  # and where not even the names of the columns have room
-    with disk_full(10), pytest.raises(OSError, match="new.csv cannot be written"):
-        stub(SWEPT, file=new)
-    pd.testing.assert_frame_equal(stub(SWEPT, file=new), known)
-
-
-def test_a_sweep_that_cannot_keep_a_row_trains_no_others(stub, tmp_path, monkeypatch):
-    row, trained, failed = experiments._run, [], threading.Event()
-
-    def run_one(configuration, *data):
-        trained.append(configuration["seed"])
-        if configuration["seed"]:
-            failed.wait(10)
-        return row(configuration, *data)
-
-    def refused(*_):
-        raise OSError("no room")
-
-    monkeypatch.setattr(experiments, "_run", run_one)
-    monkeypatch.setattr(experiments._File, "add", refused)
-    with ThreadPoolExecutor(1) as pool:
-        with pytest.raises(OSError, match="no room"):
-            stub(SWEPT, file=tmp_path / "rows.csv", executor=pool)
-        failed.set()
-    assert set(trained) <= {0, 1}  # the second had begun
-
-
-def test_two_models_train_side_by_side_and_no_more(stub, monkeypatch):
-    row, running, seen = experiments._run, [], []
-
-    def run_one(configuration, *data):
-        running.append(configuration)
-        time.sleep(0.2)
-        seen.append(len(running))
-        running.remove(configuration)
-        return row(configuration, *data)
-
-    monkeypatch.setattr(experiments, "_run", run_one)
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    stub(SWEPT)
-    assert max(seen) == 2
-
-
-def test_a_measure_that_leaves_the_program_is_a_row(stub, monkeypatch):
-    row = experiments._run
-
-    def run_one(configuration, *data):
-        if configuration["seed"] == 1:
-            sys.exit("done")
-        return row(configuration, *data)
-
-    monkeypatch.setattr(experiments, "_run", run_one)
-    with pytest.warns(UserWarning, match="1 of 4 configurations failed"):
-        table = stub(SWEPT)
-    assert table["error"].tolist() == [None, "SystemExit: done", None, None]
-
-
-def test_a_sweep_whose_file_cannot_be_written_says_so_before_it_trains(stub, tmp_path, monkeypatch):
-    monkeypatch.setattr(experiments, "_run", lambda *_: pytest.fail("it trained"))
-    (tmp_path / "rows.csv").write_text("")
-    for place in ("rows.csv/rows.csv", "no folder/rows.csv", "."):
-        file = tmp_path / place
-        with pytest.raises(OSError, match=f"file {file} cannot be written"):
-            stub(SWEPT, file=file)
-
-
-def test_a_sweep_whose_file_is_read_only_says_so_before_it_trains(stub, tmp_path, monkeypatch):
-    file = tmp_path / "rows.csv"
-    stub(SWEPT[:1], file=file)
-    opened = Path.open
-
-    def refused(path, mode="r", *arguments, **options):  # chmod does not stop root
-        if path == file and set(mode) & set("aw+"):
-            raise PermissionError(errno.EACCES, "Permission denied")
-        return opened(path, mode, *arguments, **options)
-
-    monkeypatch.setattr(Path, "open", refused)
-    monkeypatch.setattr(experiments, "_run", lambda *_: pytest.fail("it trained"))
-    with pytest.raises(OSError, match=f"file {file} cannot be written .*Permission denied"):
-        stub(SWEPT, file=file)
-
-
-@pytest.mark.parametrize("content", ['{"a": 1}', "notes\nlast line", "batches", "a,b\n1,2\n3"])
-def test_a_file_that_is_no_sweeps_stays_as_it_is(stub, tmp_path, content):
-    """It may be the only copy of something else, and a last line without its end is no damage."""
-    file = tmp_path / "notes.txt"
-    file.write_bytes(content.encode())
-    with pytest.raises(ValueError, match=f"file must be new or of another sweep, got {file}: "):
-        stub(SWEPT, file=file)
-    assert file.read_bytes() == content.encode()
-
-
-def test_a_sweep_goes_on_from_a_file_that_ends_anywhere(stub, tmp_path):
-    file = tmp_path / "rows.csv"
-    known = stub(SWEPT[:2], file=file)
-    whole = file.read_bytes()
-    for size in range(len(whole)):
-        file.write_bytes(whole[:size])
-        pd.testing.assert_frame_equal(stub(SWEPT[:2], file=file), known)
-        assert sorted(file.read_bytes().splitlines()) == sorted(whole.splitlines()), size
-
-
-@pytest.mark.parametrize("damage", ["", "\x00\xff", '"', '{"', "1,2,3\n"])
-def test_a_sweep_names_a_damaged_file(stub, tmp_path, damage):
-    file = tmp_path / "rows.csv"
-    stub(SWEPT[:2], file=file)
-    first, second, third = file.read_bytes().splitlines(keepends=True)
-    broken = second[:-8] + damage.encode("latin1") + b"\n"
-    file.write_bytes(first + broken + third)
-    with pytest.raises(ValueError, match=f"file must be new or of another sweep, got {file}: "):
-        stub(SWEPT, file=file)
-    assert file.read_bytes() == first + broken + third
-
-
 # Interrupts
 
 
@@ -476,65 +317,6 @@ def test_an_interrupt_while_a_model_compiles_leaves_others_as_they_were(
     assert train(*make_model(), images, training_steps=3).equals(known)
 
 
-@pytest.mark.slow
-def test_an_interrupt_at_any_line_of_a_sweep_loses_no_row(stub, tmp_path):
-    known, numbers = stub(SWEPT), set()
-    folders = itertools.count()
-
-    def again():
-        again.file = tmp_path / str(next(folders)) / "rows.csv"
-        again.file.parent.mkdir()
-        return stub(SWEPT, file=again.file)
-
-    for table in interrupted_everywhere(experiments, again):
-        seeds = whole_rows(again.file)
-        if table is not None:
-            numbers.add(len(table))
-            assert sorted(seeds) == sorted(table.get("seed", [])), "what is returned is kept"
-            if len(table):
-                pd.testing.assert_frame_equal(
-                    table, known.loc[table["seed"]].reset_index(drop=True)
-                )
-        pd.testing.assert_frame_equal(stub(SWEPT, file=again.file), known)
-        assert sorted(whole_rows(again.file)) == [0, 1, 2, 3]
-    assert {0, 4} <= numbers
-
-
-def test_a_second_interrupt_of_a_sweep_keeps_the_finished_rows(stub, tmp_path, monkeypatch):
-    """One that does not wait for the models in training, as the first does."""
-    file, row = tmp_path / "rows.csv", experiments._run
-
-    def interrupting(configuration, *data):
-        if configuration["seed"] == 1:
-            while whole_rows(file) != [0]:
-                time.sleep(0.01)
-            for _ in range(2):
-                time.sleep(0.2)  # until it waits again
-                os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.2)
-        return row(configuration, *data)
-
-    monkeypatch.setattr(experiments, "_run", interrupting)
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)  # one after the other
-    handler, table = signal.signal(signal.SIGINT, signal.default_int_handler), None
-    with contextlib.suppress(KeyboardInterrupt):
-        table = stub(SWEPT, file=file)
-    signal.signal(signal.SIGINT, handler)
-    assert table is not None, "raised, and the rows are lost"
-    assert table["seed"].tolist() == whole_rows(file) == [0]
-
-
-def test_a_sweep_whose_processes_are_all_interrupted_has_no_rows(stub, monkeypatch):
-    """As by Ctrl-C in a terminal, which reaches them all."""
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(experiments, "_run", interrupted)
-    table = stub(SWEPT)
-    assert len(table) == 0 and list(table.columns) == ["error"]
-
-
 def test_make_run_interrupted_keeps_what_is_finished(
     notebook, executed, tmp_path, monkeypatch, capsys
 ):
@@ -637,7 +419,7 @@ tf_keras.mixed_precision.set_global_policy("mixed_float16")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only a Unix forks")
-@pytest.mark.parametrize("what", ["load_images", "train", "evaluate", "decoder", "sweep"])
+@pytest.mark.parametrize("what", ["load_images", "train", "evaluate", "decoder"])
 def test_a_fork_is_refused_where_it_would_hang(images, make_model, what):
     model = make_model()
     codes = model[0](images[:1000]).loc
@@ -647,7 +429,6 @@ def test_a_fork_is_refused_where_it_would_hang(images, make_model, what):
         "train": lambda: train(*model, images, progress=False),
         "evaluate": lambda: evaluate(*model, images),
         "decoder": lambda: model[1](codes),
-        "sweep": lambda: sweep([{"hidden_sizes": [4], "latent_size": 1}], images, images),
     }
     child = os.fork()
     if not child:

@@ -15,14 +15,13 @@ from fractions import Fraction
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
-import sonnet as snt
 import tensorflow as tf
 import tensorflow_probability as tfp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import pyplot as plt
 
-from vae_helpers import checks, elbo, evaluation, experiments, replication, training
+from vae_helpers import checks, elbo, evaluation, training
 from vae_helpers.claims import claim
 from vae_helpers.data import binarize, check_images, load_images, to_float
 from vae_helpers.evaluation import active_units, evaluate, log_likelihood, mutual_information
@@ -512,11 +511,6 @@ def test_what_cannot_be_trained_with_is_named(name, value):
     valid = is_valid(name, value)
     with nothing_done(training, "compiled", valid):
         assert named(lambda: train(*tiny_model(), **arguments), name, *named_too) is None
-    if name != "num_samples":
-        replicator = snt.distribute.Replicator(["/device:CPU:0"])
-        with nothing_done(replication, "check_model", valid):
-            run = functools.partial(replication.train_replicated, replicator, *tiny_model())
-            assert named(lambda: run(**arguments), name, *named_too) is None
 
 
 @given(st.integers(1, 30), st.integers(1, 30), SEEDS)
@@ -595,26 +589,6 @@ def test_a_model_that_training_has_broken_is_named(network, value):
     if network == 0:
         assert named(lambda: active_units(encoder, images), *names) is None
         assert named(lambda: mutual_information(encoder, prior, images), *names) is None
-
-
-# Sweeps.
-
-CONFIGURATION = {"hidden_sizes": [4], "latent_size": 1, "batch_size": 2}
-ENTRIES = ["hidden_sizes", "latent_size", "batch_size", "beta", "learning_rate", "seed", "betta"]
-
-
-@settings(max_examples=12)
-@given(
-    st.tuples(st.sampled_from(ENTRIES), ANYTHING).map(lambda e: [CONFIGURATION | dict([e])])
-    | st.lists(ANYTHING, max_size=2)
-    | st.just(CONFIGURATION)
-)
-def test_what_is_no_configuration_is_named(configurations):
-    with nothing_done(training, "compiled"):
-        sweep = functools.partial(
-            experiments.sweep, configurations, *[some_images("gray", 0)] * 2, progress=False
-        )
-        assert named(sweep, "configurations", *(rf"{e}(\[\d\])?" for e in ENTRIES)) is None
 
 
 # Traversals and figures.
