@@ -129,12 +129,12 @@ def _once_a_worker(executor: Executor, data: tuple, stack: contextlib.ExitStack)
     """Makes what `_run` takes in the place of images, small enough to go with each task."""
     if hasattr(executor, "_client"):  # Dask's: its own futures stand for the images
         return executor._client.scatter(list(data), broadcast=True)
-    path = Path(stack.enter_context(tempfile.TemporaryDirectory()), "images")
-    path.write_bytes(pickle.dumps(data))
+    path = Path(stack.enter_context(tempfile.TemporaryDirectory()), "images.npz")
+    np.savez(path, *data)
     return path
 
 
-_load = lru_cache(maxsize=1)(lambda path: pickle.loads(path.read_bytes()))
+_load = lru_cache(maxsize=1)(lambda path: [*np.load(path).values()])
 
 
 def _run(data, hidden_sizes, latent_size, scale_fn=tf.square, *, measure, **options) -> dict:
