@@ -183,8 +183,7 @@ def _finite(numbers: np.ndarray, *networks: Any) -> np.ndarray:
     """Returns what networks give for N images, [N, ...], if it and their weights are finite."""
     broken = ~np.isfinite(numbers).reshape(len(numbers), -1).all(axis=1)
     # Weights, too: fused with a layer, ReLU makes a 0 of NaN on some processors.
-    weights = variables_of(*networks)
-    if broken.any() or not all(np.isfinite(weight).all() for weight in weights):
+    if broken.any() or not all(np.isfinite(w).all() for w in variables_of(*networks)):
         raise ValueError(
             "encoder, decoder and prior must be finite and give finite numbers, got NaN or infinity "
             f"for {broken.sum()} of {len(numbers)} images, as a training leaves them that went wrong"

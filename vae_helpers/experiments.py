@@ -84,8 +84,6 @@ def sweep(
         if not {*_SIZES} <= {*names} <= {*_SIZES, *_OPTIONS}:
             raise ValueError(f"configurations must name {_SIZES}, may name {_OPTIONS}, got {names}")
     data = check_images(images), check_images(test_images, "test_images")
-    if data[0].shape[1:] != data[1].shape[1:]:
-        raise ValueError(f"test_images must be of the size of images, got {data[1].shape[1:]}")
 
     rows, errors, futures = {}, {}, {}
     # After an interrupt the rows so far are the answer.

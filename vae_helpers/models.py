@@ -156,8 +156,8 @@ def _check_call(name: str, function: Any, *args: Any, **kwargs: Any) -> None:
     try:
         inspect.signature(function).bind(*args, **kwargs)
     except TypeError as error:
-        wanted = "logits=..., as tfd.Bernoulli is" if kwargs else "one tensor"
-        raise ValueError(f"{name} must be a function, called with {wanted}: {error}") from error
+        wanted = "logits=..., as tfd.Bernoulli" if kwargs else "a tensor"
+        raise ValueError(f"{name} must be a function of {wanted}: {error}") from error
 
 
 def standard_normal(latent_size: int) -> tfd.Normal:
@@ -213,8 +213,7 @@ def _is_shared(encoder: Any, decoder: Any, prior: Any) -> bool:
     return (
         all(map(programs.is_tensorflows, functions + more))
         and (len(variables_of(encoder)), len(variables_of(decoder))) == num_weights
-        and isinstance(prior.loc, tf.Tensor)  # no variable
-        and isinstance(prior.scale, tf.Tensor)
+        and all(isinstance(moment, tf.Tensor) for moment in (prior.loc, prior.scale))
     )
 
 

@@ -5,14 +5,12 @@ Welling 2014, equation 3; rate and distortion as named by Alemi et al. 2018).
 """
 
 from vae_helpers.data import to_float
+from vae_helpers.models import tfd
 from vae_helpers.support import checks
 
 from typing import Any
 
 import tensorflow as tf
-import tensorflow_probability as tfp
-
-tfd = tfp.distributions
 
 
 def rate(q: tfd.Distribution, prior: tfd.Distribution) -> tf.Tensor:
@@ -101,13 +99,10 @@ def log_density(distribution: tfd.Distribution, z: tf.Tensor) -> tf.Tensor:
         [...], nats.
 
     Raises:
-        ValueError: if `z` has another latent size, which would be broadcast.
+        InvalidArgumentError: if `z` has another latent size, which would be broadcast.
     """
-    z = tf.convert_to_tensor(z)
     size = (distribution.batch_shape + distribution.event_shape)[-1:]
-    if z.shape[-1:] != size:
-        raise ValueError(f"z must have the latent size of distribution, {size}, got {z.shape}")
-    density = distribution.log_prob(z)
+    density = distribution.log_prob(tf.ensure_shape(z, z.shape[:-1] + size))
     return density if distribution.event_shape.rank else tf.reduce_sum(density, axis=-1)
 
 
@@ -128,8 +123,8 @@ def log_weight(
         [..., N], nats.
 
     Raises:
-        ValueError: if `z` has another latent size than `q` or `prior`.
-        InvalidArgumentError: if it has other numbers of draws or images than `distortion`.
+        InvalidArgumentError: if `z` has another latent size than `q` or `prior`, or other numbers
+            of draws or images than `distortion`.
     """
     distortion = tf.ensure_shape(distortion, z.shape[:-1])  # else it would be broadcast
     return log_density(prior, z) - log_density(q, z) - distortion

@@ -1,7 +1,7 @@
 """The post's training step, and the loop that runs it or any other, compiled."""
 
 from vae_helpers.data import check_images, to_float
-from vae_helpers.models import compiled, tfd, weights_from
+from vae_helpers.models import compiled, tfd, variables_of, weights_from
 from vae_helpers.objective import check_model, distortion, original_loss, rate
 from vae_helpers.support import checks, diagnosis
 from vae_helpers.support.programs import STEPS_PER_CALL, CompiledSteps
@@ -108,8 +108,7 @@ def train(
     with compiled(_CompiledPost, encoder, decoder, prior, *specs) as program:
         program.reset(beta, learning_rate)
         losses, finite = _run(program.steps, calls, training_steps, seed, progress)
-    weights = encoder.trainable_variables + decoder.trainable_variables
-    if not finite or not all(np.isfinite(weight).all() for weight in weights):
+    if not finite or not all(np.isfinite(w).all() for w in variables_of(encoder, decoder)):
         raise diagnosis.NonFiniteLossError(losses, diagnosis.cause(losses, learning_rate, beta))
     if len(losses) >= STEPS_PER_CALL:  # sooner, few latents are active
         diagnosis.warn_of_collapse(encoder(to_float(images[:1000])).mean(), learning_rate, beta)
@@ -261,13 +260,13 @@ def _run(
     steps: CompiledSteps, calls: Iterator, training_steps: int, seed: int, progress: bool
 ) -> tuple[pd.DataFrame, bool]:
     """Returns the table of a training, and whether its last row is finite."""
-    rows, first, finite = [], 0, True
+    rows, finite = [], True
     with deferred_interrupts() as interrupts, progress_bar(training_steps, progress) as bar:
-        for count, batches in calls:
-            done, finite, chunk = steps.run(*map(tf.constant, (first, count, seed)), *batches)
+        for call, (count, batches) in enumerate(calls):
+            numbers = map(tf.constant, (STEPS_PER_CALL * call, count, seed))
+            done, finite, chunk = steps.run(*numbers, *batches)
             rows.append(chunk[:done].numpy())
-            first += int(done)
-            bar.update(int(done))
+            bar.update(count)
             bar.set_postfix_str(f"{steps.names[0]} {rows[-1][-1, 0]:.4g}")
             if interrupts or not finite:
                 break

@@ -26,9 +26,7 @@ class NonFiniteLossError(ArithmeticError):
 def cause(losses: pd.DataFrame, learning_rate: float, beta: float) -> str:
     """Says what made a loss or a weight of `training.train` break, most likely."""
     if len(losses) == 1:  # nothing was trained before it
-        return (
-            f"Likely causes are encoder, decoder or prior as they were given, and beta, {beta:g}."
-        )
+        return f"Likely causes: encoder, decoder or prior as they were given; the beta, {beta:g}."
     return (
         "The likely cause is a step size that threw the weights out of range: make the networks "
         f"anew and try a learning_rate below {learning_rate:g}, or a beta below {beta:g}."

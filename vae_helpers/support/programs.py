@@ -27,8 +27,7 @@ def compile_by_xla(function: Callable, *arguments: tf.TensorSpec) -> Callable:
     program = compiled.get_concrete_function(*arguments)  # else TensorFlow warns of retracing
     if b"CheckNumericsV2" in program.graph.as_graph_def().SerializeToString():
         raise RuntimeError(
-            "XLA cannot compile with tf.debugging.enable_check_numerics: disable it. A training "
-            "stops by itself where a loss is not finite"
+            "XLA cannot compile tf.debugging.enable_check_numerics: disable it first"
         )
     return program
 
