@@ -202,9 +202,7 @@ def batch_indices(num_images: int, batch_size: int, seed: int) -> Iterator[np.nd
     """
     batch_size = checks.positive_integer("batch_size", batch_size)
     if batch_size > num_images:
-        raise ValueError(
-            f"batch_size must be at most the number of images, {num_images}, got {batch_size}"
-        )
+        raise ValueError(f"batch_size must be at most {num_images}, all images, got {batch_size}")
     generator = np.random.default_rng(checks.integer("seed", seed))
     while True:
         order = generator.permutation(num_images)

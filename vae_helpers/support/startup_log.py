@@ -33,9 +33,7 @@ def _load() -> None:
             os.dup2(stderr, 2)
             os.close(stderr)
             log.seek(0)
-            for line in log:
-                if not _STARTUP_LOG.search(line):
-                    os.write(2, line)
+            os.write(2, b"".join(line for line in log if not _STARTUP_LOG.search(line)))
 
 
 _load()
