@@ -4,6 +4,7 @@ from vae_helpers.data import check_images, to_float
 from vae_helpers.models import compiled, tfd, variables_of, weights_from
 from vae_helpers.objective import check_model, distortion, original_loss, rate
 from vae_helpers.support import checks, diagnosis
+from vae_helpers.support.diagnosis import NonFiniteLossError
 from vae_helpers.support.programs import STEPS_PER_CALL, CompiledSteps
 from vae_helpers.support.progress import deferred_interrupts, progress_bar
 
@@ -109,7 +110,7 @@ def train(
         program.reset(beta, learning_rate)
         losses, finite = _run(program.steps, calls, training_steps, seed, progress)
     if not finite or not all(np.isfinite(w).all() for w in variables_of(encoder, decoder)):
-        raise diagnosis.NonFiniteLossError(losses, diagnosis.cause(losses, learning_rate, beta))
+        raise NonFiniteLossError(losses, diagnosis.cause(losses, learning_rate, beta))
     if len(losses) >= STEPS_PER_CALL:  # sooner, few latents are active
         diagnosis.warn_of_collapse(encoder(to_float(images[:1000])).mean(), learning_rate, beta)
     return losses
@@ -180,7 +181,7 @@ def run_steps(
         steps = CompiledSteps(step, specs)
     losses, finite = _run(steps, calls, training_steps, seed, progress)
     if not finite:
-        raise diagnosis.NonFiniteLossError(losses)
+        raise NonFiniteLossError(losses)
     return losses
 
 
