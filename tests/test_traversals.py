@@ -1,4 +1,4 @@
-from vae_helpers.traversals import interpolate, plane, quantiles, rows, tile
+from vae_helpers.traversals import plane, quantiles, rows, tile
 
 import numpy as np
 import pytest
@@ -27,11 +27,6 @@ def test_quantiles_cut_the_prior_into_equal_pieces():
     assert quantiles(1).tolist() == [0]
 
 
-def test_a_line_goes_in_equal_steps_from_end_to_end():
-    z = interpolate([0, 4], [1, 2], num=3)
-    np.testing.assert_array_equal(z, np.array([[0, 4], [0.5, 3], [1, 2]], np.float32), strict=True)
-
-
 @pytest.mark.parametrize("channels", [1, 3])
 def test_each_tile_is_its_image(channels):
     images = np.arange(6 * 4 * 5 * channels, dtype=np.uint8).reshape(6, 4, 5, channels)
@@ -52,8 +47,6 @@ BAD = [
     (rows, [[0.0], 3, None, [1, 2]], "center must be 3 finite numbers"),
     (rows, [[0.0], 0], "latent_size must be a positive integer"),
     (quantiles, [0], "num must be a positive integer"),
-    (interpolate, [[0, 1], [0], 3], "end must be 2 finite numbers"),
-    (interpolate, [[0], [1], 1], "num must be 2 or more"),
     (tile, [np.zeros([5, 2, 2, 1]), 2], "columns must divide the 5 images, got 2"),
     (tile, [np.zeros([4, 2, 2, 1]), -2], "columns must be a positive integer"),
     (tile, [np.zeros([4, 2, 2]), 2], "images must have the shape"),

@@ -95,7 +95,7 @@ def check_images(images: Any, name: str = "images") -> np.ndarray:
             integers, or scaled twice, floats of at most 1/255.
     """
     if isinstance(images, dict):
-        images = images.get("image")
+        images = images.get("image", images)
     shape = list(getattr(images, "shape", ()))
     if len(shape) != 4 or 0 in shape:
         raise ValueError(
