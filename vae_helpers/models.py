@@ -34,15 +34,16 @@ def weights_from(seed: int, *networks: tf.Module, anyway: bool = True) -> Iterat
     Nothing is done if the networks have theirs. A seed that the reader has set with
     `tf.random.set_seed` comes first, unless `anyway`; where there was none, there is none after.
     """
-    missing = not networks or not all(map(variables_of, networks))
+    layers = [m for network in networks for m in network.submodules if isinstance(m, snt.Linear)]
+    ready = networks and all(map(variables_of, networks)) and all(hasattr(m, "w") for m in layers)
     with _DRAWING:
         unset = tf.compat.v1.get_seed(0)[0] == _UNSET
-        if missing and (unset or anyway):
+        if not ready and (unset or anyway):
             tf.random.set_seed(seed)
         try:
             yield
         finally:
-            if missing and unset:
+            if not ready and unset:
                 tf.random.set_seed(None)
 
 
@@ -156,8 +157,7 @@ def _check_call(name: str, function: Any, *args: Any, **kwargs: Any) -> None:
     try:
         inspect.signature(function).bind(*args, **kwargs)
     except TypeError as error:
-        wanted = "logits=..., as tfd.Bernoulli" if kwargs else "a tensor"
-        raise ValueError(f"{name} must be a function of {wanted}: {error}") from error
+        raise ValueError(f"{name} must be a function of {[*kwargs] or 'x'}: {error}") from error
 
 
 def standard_normal(latent_size: int) -> tfd.Normal:
