@@ -138,6 +138,8 @@ def test_outputs_are_clean_and_of_one_run_of_these_cells(any_notebook):
         assert output.output_type != "error" and output.get("name") != "stderr"
         assert output.get("data") != {}
         assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
+        if re.match(r"<Figure|Figure\(|<plotnine", output.get("data", {}).get("text/plain", "")):
+            assert "image/png" in output.data, "a figure is seen"
     assert any_notebook.metadata == {
         "kernelspec": KERNELSPEC,
         "language_info": {"name": "python"},

@@ -75,9 +75,9 @@ def plot_reconstructions(rows: dict[str, Any]) -> plt.Figure:
     if len(set(numbers.values())) != 1 or 0 in numbers.values():
         raise ValueError(f"rows must be one or more, of as many images each, got {numbers}")
     columns = next(iter(numbers.values()))
-    figure = plt.Figure(figsize=(7, len(rows) * 7 / max(columns, 5) + 0.2), layout="none")
-    axes = figure.subplots(len(rows), squeeze=False).flat
-    for axis, (label, images) in zip(axes, rows.items(), strict=True):
+    size = 7, len(rows) * 7 / max(columns, 5) + 0.2
+    figure, axes = plt.subplots(len(rows), figsize=size, layout="none", squeeze=False)
+    for axis, (label, images) in zip(axes.flat, rows.items(), strict=True):
         _draw(axis, f"rows[{label!r}]", tile(images, columns))
         axis.set_ylabel(label, rotation=0, ha="right", va="center")
     figure.tight_layout(h_pad=0.2)
@@ -100,8 +100,7 @@ def plot_tiles(image: Any, *, title: str = "", x: str = "", y: str = "") -> plt.
     """
     image = np.asarray(image)
     height = np.clip(6 * image.shape[0] / image.shape[1], 0.6, 8) + 0.6
-    figure = plt.Figure(figsize=(6, height), layout="none")
-    axis = figure.subplots()
+    figure, axis = plt.subplots(figsize=(6, height), layout="none")
     _draw(axis, "image", image)
     axis.set(title=title, xlabel=x, ylabel=y)
     figure.tight_layout()
@@ -126,3 +125,4 @@ def _draw(axis: plt.Axes, name: str, image: np.ndarray) -> None:
     axis.minorticks_off()
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
+    plt.close(axis.figure)  # or pyplot would show it a second time
