@@ -34,7 +34,7 @@ def test_each_image_has_its_terms_and_counts_once_when_blocks_are_filled_up(smal
 @pytest.mark.parametrize(("function", "block"), [(evaluate, 1000), (log_likelihood, 200)])
 def test_more_images_change_nothing_for_the_others_and_the_seed_draws(small, function, block):
     def numbers(images, seed=1):
-        return np.transpose(function(*model, images, num_samples=3, seed=seed))
+        return np.asarray(function(*model, images, num_samples=3, seed=seed)).T
 
     images, model = small
     first = numbers(images[:block])
