@@ -5,6 +5,7 @@ from vae_helpers.support import checks, programs
 
 import contextlib
 import functools
+import gc
 import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -220,6 +221,7 @@ def _is_shared(encoder: Any, decoder: Any, prior: Any) -> bool:
 @functools.lru_cache(maxsize=6)  # programs, some 15 MB each
 def _kept(make, encoder_made_of, decoder_made_of, prior_shapes, scale_floor, images) -> tuple:
     """Returns a lock, the variables and the program of a model of its own; draws no weights."""
+    gc.collect()  # programs that were let go: each is a cycle of references
     encoder, decoder = Encoder(*encoder_made_of), Decoder(*decoder_made_of)
     for layer in (*encoder.submodules, *decoder.submodules):
         if isinstance(layer, snt.Linear):

@@ -78,8 +78,7 @@ def check_model(encoder: Any, decoder: Any, prior: Any, image: Any) -> None:
     """
     q = _distribution("what encoder returns", encoder(to_float(image)))
     rate(q, _distribution("prior", prior))
-    p = _distribution("what decoder returns", decoder(q.sample(seed=[0, 0])))
-    distortion(p, image)
+    distortion(_distribution("what decoder returns", decoder(q.sample(seed=[0, 0]))), image)
 
 
 def _distribution(name: str, value: Any) -> tfd.Distribution:

@@ -261,9 +261,8 @@ def _run(
     """Returns the table of a training, and whether its last row is finite."""
     rows, finite = [], True
     with deferred_interrupts() as interrupts, progress_bar(training_steps, progress) as bar:
-        for call, (count, batches) in enumerate(calls):
-            numbers = map(tf.constant, (STEPS_PER_CALL * call, count, seed))
-            done, finite, chunk = steps.run(*numbers, *batches)
+        for first, (count, batches) in zip(range(0, training_steps, STEPS_PER_CALL), calls):
+            done, finite, chunk = steps.run(*map(tf.constant, (first, count, seed)), *batches)
             rows.append(chunk[:done].numpy())
             bar.update(count)
             bar.set_postfix_str(f"{steps.names[0]} {rows[-1][-1, 0]:.4g}")
