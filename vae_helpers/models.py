@@ -25,7 +25,7 @@ tfd = tfp.distributions
 SCALE_FLOOR = 1e-4
 
 _UNSET = 87654321  # TensorFlow's DEFAULT_GRAPH_SEED: what it draws from if no seed is set
-_DRAWING = threading.RLock()  # all threads draw from one generator
+_ONE_AT_A_TIME = threading.RLock()  # threads share TensorFlow's generator and the programs
 
 
 @contextlib.contextmanager
@@ -37,7 +37,7 @@ def weights_from(seed: int, *networks: tf.Module, anyway: bool = True) -> Iterat
     """
     layers = [m for network in networks for m in network.submodules if isinstance(m, snt.Linear)]
     ready = networks and all(map(variables_of, networks)) and all(hasattr(m, "w") for m in layers)
-    with _DRAWING:
+    with _ONE_AT_A_TIME:
         unset = tf.compat.v1.get_seed(0)[0] == _UNSET
         if not ready and (unset or anyway):
             tf.random.set_seed(seed)
@@ -190,14 +190,13 @@ def compiled(make: Callable, encoder: Any, decoder: Any, prior: Any, *images: An
         encoder, decoder, prior: a model that has its weights.
         images: what the program takes, each a TensorSpec [..., H, W, C].
     """
-    if not _is_shared(encoder, decoder, prior):
-        yield make(encoder, decoder, prior, *images)
-        return
-    shapes = prior.loc.shape, prior.scale.shape
-    architectures = encoder.architecture, decoder.architecture, shapes, SCALE_FLOOR
-    lock, own, program = _kept(make, *architectures, images)
-    mine = variables_of(encoder, decoder)
-    with lock:
+    with _ONE_AT_A_TIME:
+        if not _is_shared(encoder, decoder, prior):
+            yield make(encoder, decoder, prior, *images)
+            return
+        architectures = encoder.architecture, decoder.architecture, SCALE_FLOOR
+        own, program = _kept(make, *architectures, (prior.loc.shape, prior.scale.shape), images)
+        mine = variables_of(encoder, decoder)
         _assign(own, [*mine, prior.loc, prior.scale])
         try:
             yield program
@@ -219,8 +218,8 @@ def _is_shared(encoder: Any, decoder: Any, prior: Any) -> bool:
 
 
 @functools.lru_cache(maxsize=6)  # programs, some 15 MB each
-def _kept(make, encoder_made_of, decoder_made_of, prior_shapes, scale_floor, images) -> tuple:
-    """Returns a lock, the variables and the program of a model of its own; draws no weights."""
+def _kept(make, encoder_made_of, decoder_made_of, scale_floor, prior_shapes, images) -> tuple:
+    """Returns the variables and the program of a model of its own; draws no weights."""
     gc.collect()  # programs that were let go: each is a cycle of references
     encoder, decoder = Encoder(*encoder_made_of), Decoder(*decoder_made_of)
     for layer in (*encoder.submodules, *decoder.submodules):
@@ -229,7 +228,7 @@ def _kept(make, encoder_made_of, decoder_made_of, prior_shapes, scale_floor, ima
     decoder(encoder(tf.zeros([1, *images[0].shape[-3:]])).loc)
     moments = [tf.Variable(tf.ones(shape), trainable=False) for shape in prior_shapes]
     program = make(encoder, decoder, tfd.Normal(*moments), *images)
-    return threading.Lock(), variables_of(encoder, decoder) + moments, program
+    return variables_of(encoder, decoder) + moments, program
 
 
 def variables_of(*networks: Any) -> list[tf.Variable]:
