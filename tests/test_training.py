@@ -327,7 +327,7 @@ READS = {
 RUN = {
     "evaluate": lambda model: evaluate(*model, X)[["rate", "distortion"]].mean(),
     "train": lambda model: train(*model, X, **ONE_STEP)[["rate", "distortion"]].iloc[0],
-    "log_likelihood": lambda model: log_likelihood(*model, X, num_samples=2, progress=False),
+    "log_likelihood": lambda model: log_likelihood(*model, X, num_samples=1, progress=False),
 }
 CASES = [
     pytest.param(what, run, marks=() if run == "evaluate" or what == "a likelihood" else SLOW)
@@ -348,10 +348,14 @@ def test_what_a_function_reads_is_read_anew(what, run, monkeypatch):
         for weight in decoder.variables:
             weight.assign(tf.zeros_like(weight))
         terms = rate(encoder(X), prior), distortion(decoder(np.zeros([64, 3])), X)
-        seen.append(RUN[run]((encoder, decoder, prior)))
-        if run != "log_likelihood":
-            np.testing.assert_allclose(seen[-1], np.mean(terms, axis=1), rtol=1e-5)
-    assert np.mean(seen[0]) != np.mean(seen[1])
+        known, found = np.mean(terms, axis=1), RUN[run]((encoder, decoder, prior))
+        if run == "log_likelihood":  # with one draw it is the ELBO on average
+            error = 5 * np.std(found) / np.sqrt(64)
+            assert abs(np.mean(found) + known.sum()) < error
+        else:
+            np.testing.assert_allclose(found, known, rtol=1e-5)
+        seen.append(np.mean(found))
+    assert seen[0] != seen[1]
 
 
 class Doubled(Decoder):
