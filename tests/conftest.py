@@ -11,6 +11,14 @@ from vae_helpers.models import Decoder, Encoder, standard_normal
 
 import numpy as np
 import pytest
+import tensorflow as tf
+
+
+@pytest.fixture(autouse=True)
+def unseeded():
+    """Leaves TensorFlow without a seed: new weights would be drawn from one that is set."""
+    yield
+    tf.random.set_seed(None)
 
 
 @pytest.fixture(scope="session")
