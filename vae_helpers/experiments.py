@@ -118,8 +118,8 @@ def sweep(
 def _by_program(configurations: list[Mapping]) -> list[int]:
     """Orders configurations so that those of one program follow the first of them."""
     names = ("hidden_sizes", "latent_size", "scale_fn", "batch_size")
-    programs = [str([c.get(name) for name in names]) for c in configurations]
-    return sorted(range(len(programs)), key=lambda i: programs.index(programs[i]))
+    kinds = [str([c.get(name) for name in names]) for c in configurations]
+    return sorted(range(len(kinds)), key=lambda i: kinds.index(kinds[i]))
 
 
 def _once_a_worker(executor: Executor, data: tuple, stack: contextlib.ExitStack) -> Any:

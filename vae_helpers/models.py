@@ -208,8 +208,8 @@ def _is_shared(encoder: Any, decoder: Any, prior: Any) -> bool:
     """Tells whether a model depends on nothing but its architecture, weights and prior's moments."""
     if (type(encoder), type(decoder), type(prior)) != (Encoder, Decoder, tfd.Normal):
         return False
-    (wide, _, *functions), (others, _, *more) = encoder.architecture, decoder.architecture
-    num_weights = 2 * (len(wide) + 2), 2 * (len(others) + 1)  # unless the reader has added some
+    (hidden, _, *functions), (hidden_p, _, *more) = encoder.architecture, decoder.architecture
+    num_weights = 2 * (len(hidden) + 2), 2 * (len(hidden_p) + 1)  # unless the reader has added some
     return (
         all(map(programs.is_tensorflows, functions + more))
         and (len(variables_of(encoder)), len(variables_of(decoder))) == num_weights

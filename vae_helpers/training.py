@@ -230,7 +230,7 @@ class _CompiledPost:
 
 
 def _batches(images, labels, batch_size, training_steps, seed, transform) -> tuple[list, Iterator]:
-    """Returns what a program takes, and how many steps each call takes with these batches."""
+    """Returns what a program takes; and of each call its first step, their number and batches."""
     training_steps = checks.positive_integer("training_steps", training_steps)
     seed = checks.integer("seed", seed)
     arrays = [images] if labels is None else [images, np.asarray(labels)]
@@ -239,7 +239,7 @@ def _batches(images, labels, batch_size, training_steps, seed, transform) -> tup
     indices = batch_indices(len(images), batch_size, seed)
     generator = np.random.default_rng([seed, 1])
 
-    def call(first: int) -> tuple[int, list[tf.Tensor]]:
+    def call(first: int) -> tuple[int, int, list[tf.Tensor]]:
         count = min(STEPS_PER_CALL, training_steps - first)
         taken = np.stack([next(indices) for _ in range(count)])
         batches = [array[taken] for array in arrays]
@@ -247,12 +247,13 @@ def _batches(images, labels, batch_size, training_steps, seed, transform) -> tup
             x = transform(batches[0].reshape(-1, *images.shape[1:]), generator)
             batches[0] = check_images(x, "what transform returns").reshape(batches[0].shape)
         unused = STEPS_PER_CALL - count  # of a program that takes one shape
-        return count, [tf.constant(np.concatenate([b, b[:1].repeat(unused, 0)])) for b in batches]
+        filled = [np.concatenate([b, b[:1].repeat(unused, 0)]) for b in batches]
+        return first, count, [tf.constant(batch) for batch in filled]
 
     calls = map(call, range(0, training_steps, STEPS_PER_CALL))
-    first = next(calls)
-    specs = [tf.TensorSpec(batch.shape, batch.dtype) for batch in first[1]]
-    return specs, itertools.chain([first], calls)
+    *_, batches = first_call = next(calls)
+    specs = [tf.TensorSpec(batch.shape, batch.dtype) for batch in batches]
+    return specs, itertools.chain([first_call], calls)
 
 
 def _run(
@@ -261,7 +262,7 @@ def _run(
     """Returns the table of a training, and whether its last row is finite."""
     rows, finite = [], True
     with deferred_interrupts() as interrupts, progress_bar(training_steps, progress) as bar:
-        for first, (count, batches) in zip(range(0, training_steps, STEPS_PER_CALL), calls):
+        for first, count, batches in calls:
             done, finite, chunk = steps.run(*map(tf.constant, (first, count, seed)), *batches)
             rows.append(chunk[:done].numpy())
             bar.update(count)
