@@ -15,7 +15,7 @@ DECKS := notebooks/01_elbo.ipynb notebooks/03_training.ipynb notebooks/05_traver
 
 .DEFAULT_GOAL := help
 .PHONY: help run rerun test check test-reruns test-colab test-binder test-oldest test-newest bench audit links lab book slides \
-    address refresh published likelihood lock clean
+    address refresh published experiments likelihood lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -49,7 +49,7 @@ test-binder: $(SET_UP) ## what Binder would build, in a virtual environment
 # Colab's Python, and the versions of its image.
 COLAB_PYTHON ?= python3.13
 test-colab: build/colab/.set-up ## every notebook in an environment like Colab's, from its setup cell on
-	build/colab/bin/python tools/colab.py $(OPTIONS)
+	build/colab/bin/python tools/colab.py
 
 build/colab/.set-up: tools/colab-2026-08-19.txt
 	@$(COLAB_PYTHON) -c 'import sys; sys.exit(None if sys.version_info[:2] == (3, 13) else "Colab has Python 3.13: make test-colab COLAB_PYTHON=python3.13, say")'
@@ -110,6 +110,9 @@ refresh: $(SET_UP) ## execute every notebook and store its outputs in place
 
 published: $(SET_UP) ## train over 50 seeds and write the table beside the published run
 	$(BIN)/python tools/published_run.py > tools/PUBLISHED_RUN.md
+
+experiments: $(SET_UP) ## train the models of notebook 06 until they are done; interrupt and resume at will
+	$(BIN)/python tools/experiments.py
 
 likelihood: $(SET_UP) ## train as Burda et al. did, for hours; interrupt and resume at will
 	$(BIN)/python tools/train_burda.py

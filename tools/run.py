@@ -1,8 +1,7 @@
 """Executes notebooks, each from a fresh kernel, and says how long each took.
 
 `--to build` writes copies and their HTML there; `--in-place` refreshes what the files store;
-`--memory` is how much each kernel may need at most; `--quick` runs the short version of the
-notebooks that have one.
+`--memory` is how much each kernel may need at most.
 """
 
 import argparse
@@ -38,13 +37,10 @@ def _name(path: Path) -> Path:
     return path.relative_to(NOTEBOOKS) if path.is_relative_to(NOTEBOOKS) else Path(path.name)
 
 
-def execute(path: Path, quick: bool) -> tuple[nbformat.NotebookNode, float]:
+def execute(path: Path) -> tuple[nbformat.NotebookNode, float]:
     """Returns the notebook as a fresh kernel runs it, without what only this run explains,
     and the kernel's peak memory in GB."""
     notebook = nbformat.read(path, as_version=4)
-    for cell in notebook.cells if quick else []:
-        if "parameters" in cell.metadata.get("tags", []):
-            cell.source = cell.source.replace("\nquick = False ", "\nquick = True ")
     client = NotebookClient(
         notebook,
         timeout=600,
@@ -108,7 +104,6 @@ def main() -> None:
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--to", type=Path, metavar="FOLDER")
     place.add_argument("--in-place", action="store_true")
-    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--memory", type=float, metavar="GB", default=float("inf"))
     parser.add_argument("notebooks", type=Path, nargs="*")
     options = parser.parse_args()
@@ -118,7 +113,7 @@ def main() -> None:
         print(f"{name.as_posix():30}", end="", flush=True)
         start = time.perf_counter()
         try:
-            notebook, peak = execute(path, options.quick)
+            notebook, peak = execute(path)
         except (CellExecutionError, DeadKernelError) as error:
             sys.exit(f"failed\n{path}: {error}")
         print(f"{time.perf_counter() - start:4.0f} s, {peak:.2f} GB at most", flush=True)

@@ -85,7 +85,7 @@ def plot_reconstructions(rows: dict[str, Any]) -> plt.Figure:
 
 
 def plot_tiles(image: Any, *, title: str = "", x: str = "", y: str = "") -> plt.Figure:
-    """Draws a picture of tiled images, in the viridis of the post.
+    """Draws a picture of tiled images, dark ink on light paper.
 
     Args:
         image: [H, W] or [H, W, C], as `traversals.tile` returns it; gray levels
@@ -120,7 +120,7 @@ def _draw(axis: plt.Axes, name: str, image: np.ndarray) -> None:
             f"got {image.dtype} from {image.min()} to {image.max()}"
         )
     options = {"interpolation": "nearest", "origin": "upper", "aspect": "equal"}
-    axis.imshow(image, cmap="viridis", vmin=0, vmax=high, **options)
+    axis.imshow(image, cmap="gray_r", vmin=0, vmax=high, **options)
     axis.grid(False, which="both")
     axis.minorticks_off()
     axis.set(xticks=[], yticks=[])

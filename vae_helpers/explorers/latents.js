@@ -58,20 +58,18 @@ function build(page) {
   const find = (selector) => page.querySelector(selector);
   const decode = network(DATA.decoder);
   const z = new Float32Array(latents.length); // in the model's order
-  const palette = bytes(DATA.palette);
   const [first, second] = latents.map((latent) => latent.index);
   const planar = second !== undefined;
   const across = 9;
   const down = planar ? across : 1;
   const tileAt = (k) => bound * ((2 * k + 1) / across - 1);
 
-  // Paints probabilities as the notebooks' figures do.
+  // Paints probabilities as the notebooks' figures do: ink is dark.
   function paint(context, pixels, left = 0, top = 0) {
     const picture = context.createImageData(width, height);
     for (let i = 0; i < pixels.length; i++) {
-      const color = 3 * Math.min(255, Math.floor(256 * pixels[i]));
-      picture.data.set(palette.subarray(color, color + 3), 4 * i);
-      picture.data[4 * i + 3] = 255;
+      const paper = 255 - Math.min(255, Math.floor(256 * pixels[i]));
+      picture.data.set([paper, paper, paper, 255], 4 * i);
     }
     context.putImageData(picture, left, top);
   }

@@ -72,7 +72,6 @@ def latent_explorer(
         "bound": float(np.ceil(max((abs(loc) + 3 * scale).max(), abs(codes).max()))),
         "prior": {"loc": _rounded(loc), "scale": _rounded(scale)},
         "examples": {"codes": _rounded(codes), "images": encoded(gray_levels.astype(np.uint8))},
-        "palette": encoded(mpl.colormaps["viridis"](np.arange(256), bytes=True)[:, :3]),
     }
     description = f"Latent explorer: {len(kl)} latents, images of {height} by {width} pixels"
     return Page("latents", data, _picture(decoder, codes[0], data), description)
@@ -139,7 +138,7 @@ def _picture(decoder: Decoder, code: np.ndarray, data: dict[str, Any]) -> Figure
     image = decoder(code[None]).mean().numpy()[0, :, :, 0]
 
     figure = Figure(figsize=(8.6, 3.1), dpi=100)
-    colors = mpl.colormaps["viridis"].resampled(32)  # of 256: a smaller file
+    colors = mpl.colormaps["gray_r"].resampled(32)  # of 256: a smaller file
     look = {"cmap": colors, "vmin": 0, "vmax": 1, "interpolation": "nearest"}
     left, middle = (figure.add_axes((x, 0.14, 0.293, 0.813)) for x in (0.005, 0.315))
     left.imshow(image, **look)
