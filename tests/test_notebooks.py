@@ -131,6 +131,32 @@ def test_claims_are_guarded(any_notebook):
         assert ("claim(" in cell.source) == (cell in guards)
 
 
+def stored_names(source):
+    """Returns the names that a cell leaves in the kernel."""
+    tree = ast.parse(re.sub(r"^( *)[!%].*$", r"\1pass", source, flags=re.MULTILINE))
+    inner = (ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.ListComp, ast.SetComp)
+    inner += (ast.DictComp, ast.GeneratorExp)
+    found, nodes = set(), list(tree.body)
+    while nodes:
+        node = nodes.pop()
+        found |= {node.name} if isinstance(node, ast.FunctionDef | ast.ClassDef) else set()
+        found |= (
+            {node.id} if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) else set()
+        )
+        nodes += [] if isinstance(node, inner) else ast.iter_child_nodes(node)
+    return found
+
+
+def test_guards_are_folded_everywhere_and_overwrite_no_name(any_notebook):
+    guards = code_cells(any_notebook, "guard")
+    for cell in guards:
+        assert cell.source.startswith("# @title ") and cell.metadata["cellView"] == "form"
+        assert cell.metadata["jupyter"] == {"source_hidden": True}
+    others = [cell.source for cell in code_cells(any_notebook) if cell not in guards]
+    names = set().union(*map(stored_names, others))
+    assert not names & set().union(*(stored_names(cell.source) for cell in guards))
+
+
 def test_outputs_are_clean_and_of_one_run_of_these_cells(any_notebook):
     counts = [cell.execution_count for cell in code_cells(any_notebook)]
     assert counts == list(range(1, len(counts) + 1))
@@ -161,7 +187,8 @@ def test_files_are_small_and_name_no_place_of_a_machine(any_notebook):
 
 def test_metadata_of_cells_are_minimal(any_notebook):
     for cell in any_notebook.cells:
-        assert set(cell.metadata) <= {"slideshow", "tags"}
+        folded = {"cellView", "jupyter"} if "guard" in cell.metadata.get("tags", []) else set()
+        assert folded <= set(cell.metadata) <= {"slideshow", "tags"} | folded
         assert set(cell.metadata.get("tags", [])) <= {"setup", "parameters", "guard"}
     ids = [cell.id for cell in any_notebook.cells]
     assert len(set(ids)) == len(ids) and re.fullmatch(r"([a-z0-9-]+ )+", " ".join([*ids, ""]))
