@@ -43,7 +43,6 @@ BY_HAND = {
     ("06_experiments", "size-walks-seen"): {"6": 100 / 16, "94": 100 - 100 / 16},
     ("07_likelihood", "gray-md"): {"-85": "of papers", "-99": "of papers"},
     ("07_likelihood", "floor-seen"): {"-85": "of papers", "-99": "of papers"},
-    ("07_likelihood", "burda-seen"): {"20": "of the paper"},
     ("solutions/02_model", "shift-seen"): {"-4": "an example"},
     ("solutions/06_experiments", "longer"): {"four": 4096 / 1024},
     ("solutions/06_experiments", "fit-seen"): {"6,599": 100 * (10 + 55) + 99},
