@@ -106,7 +106,7 @@ address: ## make badges and setup cells point to your fork: make address REPO=me
 	@$(PYTHON) tools/address.py "$(REPO)"
 
 refresh: $(SET_UP) ## execute every notebook and store its outputs in place
-	VAE_STRICT=1 $(BIN)/python tools/run.py --in-place --memory 1.5
+	VAE_STRICT=1 $(BIN)/python tools/run.py --in-place --memory 1.4
 
 published: $(SET_UP) ## train over 50 seeds and write the table beside the published run
 	$(BIN)/python tools/published_run.py > tools/PUBLISHED_RUN.md
