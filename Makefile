@@ -40,7 +40,7 @@ check: $(SET_UP) ## the fast part of the tests: lint, unit tests, notebook rules
 	$(BIN)/ruff format --check .
 	VAE_STRICT=1 $(PYTEST) worksteal -m "not slow and not weekly" tests
 
-test-reruns: $(SET_UP) ## every notebook with 62 sets of other values, some 15 min
+test-reruns: $(SET_UP) ## every notebook with 61 sets of other values, some 15 min
 	$(BIN)/python -m pytest -q -m weekly tests/test_reruns.py
 
 test-binder: $(SET_UP) ## what Binder would build, in a virtual environment

@@ -40,6 +40,7 @@ def stub(monkeypatch, images):
     return stub
 
 
+@pytest.mark.slow
 def test_each_row_has_its_held_out_numbers(images, make_model):
     # No unit is active on copies of one image.
     kept, held_out = images[:2000], images[2000:2001].repeat(9, axis=0)

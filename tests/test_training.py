@@ -91,6 +91,7 @@ def test_train_and_steps_of_ones_own_follow_the_loop_of_the_post():
     np.testing.assert_allclose(losses[TERMS], known, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_loop_of_the_post_and_train_give_the_published_numbers(images, make_model):
     plain, compiled = (make_model(hidden_sizes=[100, 100], latent_size=10) for _ in range(2))
     for encoder, decoder, _ in (plain, compiled):
@@ -131,6 +132,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(images, make_
     assert first.equals(second)
 
 
+@pytest.mark.slow
 def test_tensorflows_own_seed_stays_as_the_reader_has_it():
     def drawn_after_training(model):
         train(*model, X, **ONE_STEP)
@@ -201,6 +203,7 @@ def test_a_step_sees_images_labels_and_its_seed_in_the_order_of_batch_indices():
     assert table["i"].tolist() == list(range(130))
 
 
+@pytest.mark.slow
 def test_a_transform_draws_anew_each_time_and_follows_the_seed(images, make_model):
     def sums(seed, transform=binarize):
         options = {"batch_size": 4, "training_steps": 130, "seed": seed, "transform": transform}
@@ -280,6 +283,7 @@ def test_a_step_of_ones_own_stops_where_a_value_is_not_finite():
     assert caught.value.losses["other"].tolist()[:-1] == [2.0] * 69
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["digits", "gray", "blank"])
 def test_a_posterior_that_collapses_is_said(images, make_model, kind):
     """A weight that leaves no room for a code, or images that need none."""
@@ -290,6 +294,7 @@ def test_a_posterior_that_collapses_is_said(images, make_model, kind):
     assert np.isfinite(losses).all(axis=None)
 
 
+@pytest.mark.slow
 def test_no_collapse_is_said_where_there_is_none(images, make_model):
     with warnings.catch_warnings(action="error", category=UserWarning):
         train(*make_model(), images, training_steps=64)
@@ -330,7 +335,7 @@ RUN = {
     "log_likelihood": lambda model: log_likelihood(*model, X, num_samples=1, progress=False),
 }
 CASES = [
-    pytest.param(what, run, marks=() if run == "evaluate" or what == "a likelihood" else SLOW)
+    pytest.param(what, run, marks=() if run == "evaluate" else SLOW)
     for what in READS
     for run in RUN
 ]
@@ -363,6 +368,7 @@ class Doubled(Decoder):
         return super().__call__(2 * z)
 
 
+@pytest.mark.slow
 def test_models_of_other_kinds_have_numbers_of_their_own():
     kinds = [{}, {"scale_fn": tf.exp}, {"activation": tf.tanh}, {"decoder_class": Doubled}]
     kinds += [{"likelihood": tfd.ContinuousBernoulli}, {"prior": tfd.Normal([1.0] * 3, 2.0)}, {}]
@@ -383,7 +389,7 @@ def test_models_of_a_kind_are_compiled_once(monkeypatch):
     log_likelihood(*make(), X, num_samples=3, seed=1, progress=False)
 
 
-@SLOW
+@pytest.mark.slow
 def test_trainings_side_by_side_give_the_numbers_of_one_alone():
     def run(seed):
         model = make()
@@ -394,6 +400,7 @@ def test_trainings_side_by_side_give_the_numbers_of_one_alone():
         assert list(threads.map(run, range(6))) == list(map(run, range(6)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"activation": lambda x: tf.nn.relu(x)}])
 def test_nothing_of_the_readers_is_kept_alive(options):
     images, model = X.copy(), make(**options)
@@ -427,6 +434,7 @@ def test_a_variable_that_a_network_owns_is_trained():
     assert abs(float(SPREAD[0]) - 0.5) == pytest.approx(0.001, rel=0.1)
 
 
+@pytest.mark.slow
 def test_an_unusual_model_and_a_plain_one_of_its_sizes_give_the_same_numbers():
     def numbers(model):
         losses = train(*model, X, batch_size=32, **ONE_STEP)  # of which no program is kept yet
@@ -437,6 +445,7 @@ def test_an_unusual_model_and_a_plain_one_of_its_sizes_give_the_same_numbers():
     assert numbers(unusual) == numbers(plain) == numbers(another)
 
 
+@pytest.mark.slow
 def test_an_exported_decoder_trains_again_and_is_evaluated(tmp_path):
     exported, plain = make(), make()
     signature = [tf.TensorSpec([None, 3])]
