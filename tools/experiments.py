@@ -35,6 +35,8 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+tfd = tfp.distributions
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "vae_helpers" / "files" / "experiments"
 TABLE = RESULTS / "table.csv"
@@ -211,19 +213,13 @@ def data() -> dict:
     }
 
 
-def bounds_under(
-    model: tuple, few: np.ndarray, log_priors: dict, width: float, spread, deterministic: bool
-) -> dict:
+def bounds_under(encoder, decoder, few: np.ndarray, log_priors: dict, least_scale) -> dict:
     """Bounds log p(x) under several priors, by draws around m(x) at least as wide as asked."""
-    encoder, decoder, _ = model
     sums = {name: [] for name in log_priors}
     for start in range(0, len(few), 20):
         x = few[start : start + 20]
         q = encoder(x)
-        scale = width * spread + tf.zeros_like(q.loc)
-        if not deterministic:  # whose encoder has a scale that nothing trained
-            scale = tf.maximum(q.scale, scale)
-        wide = tfp.distributions.Normal(q.loc, scale)
+        wide = tfd.Normal(q.loc, tf.maximum(q.scale, least_scale))
         z = wide.sample(DRAWS, seed=[start, 2])  # [k, n, L]
         codes = tf.reshape(z, [-1, z.shape[-1]])
         log_p = -distortion(decoder(codes), np.tile(x, [DRAWS, 1, 1, 1]))
@@ -243,13 +239,14 @@ def mutual_information(q, z) -> float:
 
 def measure(setting: dict, model: tuple) -> dict:
     """Computes the columns of a row, on held-out images, in nats per image."""
-    encoder, decoder, prior = model
+    trained, decoder, prior = model
     images, test_images = data()["images"], data()["test_images"]
     few, deterministic = test_images[:BOUNDED], setting["model"] == "autoencoder"
 
-    def codes_of(x, seed):
-        q = encoder(x)
-        return q.mean() if deterministic else q.sample(seed=seed)
+    def encoder(x):
+        """Returns q(z|x); of the autoencoder a point, since nothing has trained its scale."""
+        q = trained(x)
+        return tfd.Normal(q.loc, tf.zeros_like(q.loc)) if deterministic else q
 
     if deterministic:
         blocks = np.split(test_images, 10)
@@ -261,19 +258,21 @@ def measure(setting: dict, model: tuple) -> dict:
         q = encoder(test_images)
         kl = np.mean(q.kl_divergence(prior), axis=0)
         row["over_0.1"] = int((kl > 0.1).sum())
-    row["active_units"] = int(active_units(encoder, test_images).sum())
+    row["active_units"] = int(active_units(trained, test_images).sum())
 
     chunks = np.split(images[:FITTED], 10)
-    z = np.concatenate([codes_of(x, [i, 1]) for i, x in enumerate(chunks)]).astype(np.float64)
+    z = np.concatenate([encoder(x).sample(seed=[i, 1]) for i, x in enumerate(chunks)]).astype(
+        np.float64
+    )
     fits = {"gaussian": 1, "mixture": 10}
-    fits = {n: GaussianMixture(k, tol=1e-3, random_state=0).fit(z) for n, k in fits.items()}
+    fits = {n: GaussianMixture(k, random_state=0).fit(z) for n, k in fits.items()}
     log_priors = {"prior": lambda codes: log_density(prior, codes)}
     log_priors |= {name: density.score_samples for name, density in fits.items()}
     spread = z.std(axis=0).astype(np.float32)
     for suffix, width in WIDTHS.items():
         if suffix and (setting["training"], setting["seed"]) != ("trained out", SEEDS[0]):
             continue  # what the width does is told by one seed
-        bounds = bounds_under(model, few, log_priors, width, spread, deterministic)
+        bounds = bounds_under(encoder, decoder, few, log_priors, width * spread)
         row |= {f"bound_{name}{suffix}": bound for name, bound in bounds.items()}
 
     if not deterministic:
@@ -345,7 +344,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", help="models whose name holds this text")
     arguments = parser.parse_args()
-    data()  # trains the classifier
+    new_classifier(*load_images("mnist", "train"))  # once, for all processes
     rows = pd.read_csv(TABLE).to_dict("records") if TABLE.exists() else []
     known = {name_of({name: row[name] for name in SETTING}) for row in rows}
     missing = [s for s in settings() if name_of(s) not in known]
