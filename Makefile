@@ -15,7 +15,7 @@ DECKS := notebooks/01_elbo.ipynb notebooks/03_training.ipynb notebooks/05_traver
 
 .DEFAULT_GOAL := help
 .PHONY: help run rerun test check test-reruns test-colab test-binder test-oldest test-newest bench audit links lab book slides \
-    address refresh published experiments likelihood lock clean
+    address refresh published experiments schematic likelihood lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -113,6 +113,9 @@ published: $(SET_UP) ## train over 50 seeds and write the table beside the publi
 
 experiments: $(SET_UP) ## train the models of notebook 06 until they are done; interrupt and resume at will
 	$(BIN)/python tools/experiments.py
+
+schematic: $(SET_UP) ## draw the model as notebooks, guide and README show it
+	$(BIN)/python tools/schematic.py
 
 likelihood: $(SET_UP) ## train as Burda et al. did, for hours; interrupt and resume at will
 	$(BIN)/python tools/train_burda.py

@@ -87,7 +87,7 @@ def assert_that_a_slider_draws(page) -> None:
 def open_a_solution(page, address: str) -> None:
     """Looks at a page of solutions as it comes, and clicks on the first."""
     exercises = page.locator("article section section")
-    assert exercises.count() == page.locator("details.solution").count() >= 2, address
+    assert exercises.count() == page.locator("details.folded").count() >= 2, address
     answer = page.get_by_text("What you should see").first
     assert not answer.is_visible()
     page.get_by_text("Solution", exact=True).first.click()

@@ -65,11 +65,12 @@ def test_the_frame_of_a_notebook(notebook):
     cells = code_cells(notebook)
     assert code_cells(notebook, "setup") == cells[:1]
     assert code_cells(notebook, "parameters") == cells[2:3]
-    assert headings(notebook)[-2:] == ["On your own", "Further reading"]
+    assert headings(notebook)[-3:] == ["Go deeper", "On your own", "Further reading"]
     assert len(headings(notebook, level=1)) == 1
     exercises = re.split(r"^\*\*\d+\. ", on_your_own(notebook), flags=re.MULTILINE)[1:]
     assert 2 <= len(exercises) <= 4
     for exercise in exercises:
+        assert exercise.count("?") <= 3, exercise
         for word in ("Predict", "Change", "Look at"):
             assert f"**{word}**: " in exercise, exercise
 
@@ -148,11 +149,35 @@ def stored_names(source):
     return found
 
 
-def test_guards_are_folded_everywhere_and_overwrite_no_name(any_notebook):
-    guards = code_cells(any_notebook, "guard")
-    for cell in guards:
+def is_folded(cell):
+    return bool({"guard", "folded"} & set(cell.metadata.get("tags", [])))
+
+
+def test_folded_cells_are_folded_everywhere(any_notebook):
+    for cell in filter(is_folded, code_cells(any_notebook)):
         assert cell.source.startswith("# @title ") and cell.metadata["cellView"] == "form"
         assert cell.metadata["jupyter"] == {"source_hidden": True}
+
+
+def test_cells_are_read_at_a_glance(notebook):
+    for cell in code_cells(notebook):
+        if not (is_folded(cell) or cell.id in ("setup", "imports", "parameters")):
+            assert sum(map(bool, map(str.strip, cell.source.splitlines()))) <= 15, cell.id
+
+
+def test_each_figure_says_what_is_seen(any_notebook):
+    for cell in code_cells(any_notebook):
+        pictures = [o for o in cell.outputs if "image/png" in o.get("data", {})]
+        assert bool(pictures) == ("alt" in cell.metadata), cell.id
+        for output in pictures:
+            assert output.metadata["image/png"]["alt"] == cell.metadata["alt"], "refresh it"
+            assert re.fullmatch(r"[A-Z].{30,}\.", cell.metadata["alt"])
+
+
+def test_guards_overwrite_no_name(any_notebook):
+    guards = code_cells(any_notebook, "guard")
+    for cell in guards:
+        assert cell.source.startswith("# @title Check the sentences above\n")
     others = [cell.source for cell in code_cells(any_notebook) if cell not in guards]
     names = set().union(*map(stored_names, others))
     assert not names & set().union(*(stored_names(cell.source) for cell in guards))
@@ -188,9 +213,9 @@ def test_files_are_small_and_name_no_place_of_a_machine(any_notebook):
 
 def test_metadata_of_cells_are_minimal(any_notebook):
     for cell in any_notebook.cells:
-        folded = {"cellView", "jupyter"} if "guard" in cell.metadata.get("tags", []) else set()
-        assert folded <= set(cell.metadata) <= {"slideshow", "tags"} | folded
-        assert set(cell.metadata.get("tags", [])) <= {"setup", "parameters", "guard"}
+        folded = {"cellView", "jupyter"} if is_folded(cell) else set()
+        assert folded <= set(cell.metadata) <= {"alt", "slideshow", "tags"} | folded
+        assert set(cell.metadata.get("tags", [])) <= {"setup", "parameters", "guard", "folded"}
     ids = [cell.id for cell in any_notebook.cells]
     assert len(set(ids)) == len(ids) and re.fullmatch(r"([a-z0-9-]+ )+", " ".join([*ids, ""]))
     kinds = [cell.metadata.get("slideshow", {}).get("slide_type") for cell in any_notebook.cells]

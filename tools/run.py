@@ -64,6 +64,8 @@ def execute(path: Path) -> tuple[nbformat.NotebookNode, float]:
             # A progress bar that has ended leaves an empty display.
             cell.outputs = [output for output in cell.outputs if output.get("data") != {}]
             for output in cell.outputs:
+                if "alt" in cell.metadata and "image/png" in output.get("data", {}):
+                    output.metadata.setdefault("image/png", {})["alt"] = cell.metadata["alt"]
                 if "text/plain" in output.get("data", {}):
                     output.data["text/plain"] = _ADDRESS.sub("", output.data["text/plain"])
     notebook.metadata |= {

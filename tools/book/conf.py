@@ -63,6 +63,7 @@ html_theme_options = {
     },
     "show_toc_level": 2,
     "navbar_persistent": [],  # the sidebar has the search field
+    "footer_content_items": [],  # an author and a year
 }
 html_context = {"default_mode": "auto"}
 html_domain_indices = html_use_index = False
@@ -77,7 +78,9 @@ mathjax3_config = {"options": {"enableMenu": False}}  # it would ask for more fi
 
 def is_ours(path: Path) -> bool:
     """Tells whether the book has a page or a picture of this file."""
-    return path.is_relative_to(ROOT / "notebooks") and path.suffix in {".md", ".ipynb", ".png"}
+    return path.suffix == ".svg" or (
+        path.is_relative_to(ROOT / "notebooks") and path.suffix in {".md", ".ipynb", ".png"}
+    )
 
 
 def prepare(app, docname: str, source: list[str]) -> None:
@@ -93,20 +96,33 @@ def prepare(app, docname: str, source: list[str]) -> None:
         if cell["id"] != "badges" and not {"setup", "guard"} & set(cell["metadata"].get("tags", []))
     ]
     for cell in notebook["cells"]:
+        if "folded" in cell["metadata"].get("tags", []):
+            cell["metadata"]["tags"].append("hide-input")
+        for output in cell.get("outputs", []):
+            size = output.get("metadata", {}).get("image/png", {})
+            size.pop("height", None)  # the width alone keeps the proportions on a phone
+        if "alt" in cell["metadata"]:
+            cell["metadata"]["mystnb"] = {"image": {"alt": cell["metadata"]["alt"]}}
         if cell["source"][:1] == ["# NBVAL_CHECK_OUTPUT\n"]:
             del cell["source"][0]
     source[0] = json.dumps(notebook)
 
 
 def fold(app, doctree: nodes.document) -> None:
-    """Folds each solution, from its first cell of code on, until a reader asks for it."""
-    if not app.env.docname.startswith("notebooks/solutions/"):
-        return
+    """Folds each solution, from its first cell of code on, and what goes deeper, until a reader
+    asks for it."""
     for section in doctree[0].findall(nodes.section):
-        cells = [i for i, node in enumerate(section) if "nb_element" in node.attributes]
-        if section.parent is doctree[0] and cells:
-            opening = "<details class='solution'><summary>Solution</summary>"
-            section.insert(cells[0], nodes.raw("", opening, format="html"))
+        if section.parent is not doctree[0]:
+            continue
+        start, summary = None, "Solution"
+        if app.env.docname.startswith("notebooks/solutions/"):
+            start = next((i for i, n in enumerate(section) if "nb_element" in n.attributes), None)
+        elif section[0].astext() == "Go deeper":
+            subsections = [n for n in section if isinstance(n, nodes.section)]
+            start, summary = section.index(subsections[0]), "Show it"
+        if start is not None:
+            opening = f"<details class='folded'><summary>{summary}</summary>"
+            section.insert(start, nodes.raw("", opening, format="html"))
             section.append(nodes.raw("", "</details>", format="html"))
 
 

@@ -1,0 +1,23 @@
+"""The drawing of the model is that of the stored model, and a page of any width shows it."""
+
+import re
+import xml.etree.ElementTree
+
+import schematic
+
+
+def test_the_stored_drawing_is_what_its_command_draws():
+    drawn, stored = schematic.schematic(), (schematic.FILES / "schematic.svg").read_text("utf-8")
+    xml.etree.ElementTree.fromstring(stored)
+    pictures = re.compile(r"base64,[^\"]*")  # their bytes are those of a version of libpng
+    assert pictures.sub("", drawn) == pictures.sub("", stored)
+    assert len(pictures.findall(stored)) == 2
+
+
+def test_its_numbers_fit_together():
+    numbers = re.findall(r">([−\d.]+)</text>", schematic.schematic())
+    values = [float(number.replace("−", "-")) for number in numbers]
+    columns = [values[i : i + schematic.SHOWN] for i in range(0, len(values), schematic.SHOWN)]
+    assert len(columns) == 4
+    for m, s, noise, z in zip(*columns, strict=True):
+        assert abs(m + s * noise - z) < 0.02
