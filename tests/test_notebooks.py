@@ -159,6 +159,13 @@ def test_folded_cells_are_folded_everywhere(any_notebook):
         assert cell.metadata["jupyter"] == {"source_hidden": True}
 
 
+def test_no_code_scrolls_sideways(any_notebook):
+    """The lines of a form and links can't be broken."""
+    for cell in code_cells(any_notebook):
+        for line in cell.source.splitlines():
+            assert len(line) <= 79 or re.search("# @|://", line), line
+
+
 def test_cells_are_read_at_a_glance(notebook):
     for cell in code_cells(notebook):
         if not (is_folded(cell) or cell.id in ("setup", "imports", "parameters")):
