@@ -63,6 +63,7 @@ def test_models_of_one_program_follow_each_other(stub):
     assert table["elbo"].tolist() == [0, 0, 0, -1, -1, -1]
 
 
+@pytest.mark.slow
 def test_a_failure_is_a_row_unless_all_fail(images, tmp_path):
     configurations = [SMALL | {"learning_rate": rate} for rate in (1e-3, 1e30, 1e-2)]
     file = tmp_path / "rows.jsonl"

@@ -74,6 +74,7 @@ def run_eagerly(step, images, training_steps, seed):
     return [list(step(to_float(images[next(indices)]), seed).values()) for seed in seeds]
 
 
+@pytest.mark.slow
 def test_train_and_steps_of_ones_own_follow_the_loop_of_the_post():
     """Softplus, since the gradient of the square's KL is unbounded and amplifies rounding."""
     plain, compiled, own = (make(scale_fn=tf.nn.softplus) for _ in range(3))
@@ -159,6 +160,7 @@ def test_batches_cover_an_epoch_and_are_shuffled_anew():
     assert sorted(next(batch_indices(4, 4, seed=0))) == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_step_may_create_its_weights_and_moves_what_it_says(images):
     """Written in a cell: free bits, a learned prior, and a variable that counts."""
 
@@ -301,6 +303,7 @@ def test_no_collapse_is_said_where_there_is_none(images, make_model):
         train(*make_model(), images, beta=1e9, training_steps=63)  # it is too soon to say
 
 
+@pytest.mark.slow
 def test_checks_of_numerics_that_xla_cannot_compile_are_said():
     tf.debugging.enable_check_numerics()
     try:
