@@ -79,17 +79,26 @@ def test_rejects_what_is_no_repository(copy, repo):
     assert contents(copy) == contents(ROOT)
 
 
+INSTALL = 'pip install --quiet "git+https://github.com/me/my-fork"'
+
+
 @pytest.mark.parametrize(
-    ("repo", "place", "commands", "said"),
+    ("repo", "place", "found", "commands", "said"),
     [
-        ("me/my-fork", "ELSEWHERE", [], ""),
-        ("me/my-fork", COLAB, ['pip install --quiet "git+https://github.com/me/my-fork"'], ""),
-        (address.UNSET, COLAB, [], r"This copy has no address .*README\.\n"),
+        ("me/my-fork", "ELSEWHERE", True, [], ""),
+        ("me/my-fork", COLAB, True, [], ""),
+        ("me/my-fork", COLAB, False, [INSTALL], ""),
+        ("me/my-fork", "ELSEWHERE", False, [], r'First run this: %pip .*me/my-fork"\n'),
+        (address.UNSET, COLAB, False, [], r"No address .*README\.\n"),
+        (address.UNSET, "ELSEWHERE", False, [], r"No address .*README\.\n"),
     ],
 )
-def test_the_setup_cell_installs_on_colab(monkeypatch, capsys, repo, place, commands, said):
+def test_the_setup_cell_installs_on_colab_and_elsewhere_says_how(
+    monkeypatch, capsys, repo, place, found, commands, said
+):
     monkeypatch.delenv(COLAB, raising=False)
     monkeypatch.setenv(place, "1")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name if found else None)
     shell, given = InteractiveShell(), []
     monkeypatch.setattr(shell, "system", lambda line: given.append(shell.var_expand(line)))
     source = address.replace(setup_cell(PATHS[0]), address.read(ROOT), repo)
