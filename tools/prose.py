@@ -46,7 +46,7 @@ BY_HAND = {
     ("solutions/06_experiments", "exchange-seen"): {"1,024": "steps of the table"},
     ("solutions/06_experiments", "free"): {"1,024": "steps of the table"},
     ("solutions/06_experiments", "longer-seen"): {"1,024": "steps of the table"},
-    ("solutions/06_experiments", "fit-seen"): {"6,599": 100 * (10 + 55) + 99},
+    ("solutions/06_experiments", "fit-seen"): {"3,299": 50 * (10 + 55) + 49},
     ("solutions/07_likelihood", "full-seen"): {"45": math.comb(10, 2)},
 }
 
