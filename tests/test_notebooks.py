@@ -231,7 +231,8 @@ def test_metadata_of_cells_are_minimal(any_notebook):
         assert kinds[:2] == ["skip", "slide"]  # the badges, the title
 
 
-PAGES = [NOTEBOOKS.parent / "README.md", NOTEBOOKS / "README.md", NOTEBOOKS / "GLOSSARY.md"]
+PAGES = [NOTEBOOKS.parent / "README.md", NOTEBOOKS.parent / "CONTRIBUTING.md"]
+PAGES += [NOTEBOOKS / "README.md", NOTEBOOKS / "GLOSSARY.md"]
 
 
 @pytest.mark.parametrize("path", [*PATHS, *SOLUTIONS, *PAGES], ids=name)

@@ -90,7 +90,7 @@ def test_every_notebook_has_sets_and_their_number_is_said():
     """That of the target: the first set of each notebook but the longest is part of the tests."""
     assert sorted(SETS) == sorted(path.stem for path in FOLDER.glob("[0-9]*.ipynb"))
     weekly = sum(map(len, SETS.values())) - sum(name not in LONGEST for name in SETS)
-    for file in ("README.md", "Makefile"):
+    for file in ("CONTRIBUTING.md", "Makefile"):
         assert f" {weekly} sets of " in (ROOT / file).read_text(encoding="utf-8")
 
 

@@ -39,16 +39,14 @@ BY_HAND = {
     ("05_traversals", "samples-seen"): {"500": 1000 / 2},
     ("05_traversals", "map-seen"): {"0.02": (400 - 1) / (2 * 10_000)},
     ("06_experiments", "table-seen"): dict.fromkeys(("128", "2e-3", "1e-4"), "of its command"),
-    ("06_experiments", "longer"): {"24": "of its command"},
     ("07_likelihood", "gray-md"): {"-85": "of papers", "-99": "of papers"},
     ("07_likelihood", "floor-seen"): {"-85": "of papers", "-99": "of papers"},
     ("solutions/02_model", "shift-seen"): {"-4": "an example"},
+    ("solutions/06_experiments", "exchange"): {"1,024": "steps of the table"},
     ("solutions/06_experiments", "exchange-seen"): {"1,024": "steps of the table"},
     ("solutions/06_experiments", "free"): {"1,024": "steps of the table"},
-    ("solutions/06_experiments", "longer"): {"four": 4096 / 1024},
     ("solutions/06_experiments", "longer-seen"): {"1,024": "steps of the table"},
-    ("solutions/06_experiments", "fit-seen"): {"13,199": 200 * (10 + 55) + 199},
-    ("solutions/06_experiments", "free-seen"): {"12.8": 64 * 0.2},
+    ("solutions/06_experiments", "fit-seen"): {"3,299": 50 * (10 + 55) + 49},
     ("solutions/07_likelihood", "full-seen"): {"45": math.comb(10, 2)},
 }
 
