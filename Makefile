@@ -11,6 +11,7 @@ SOLUTIONS := $(sort $(wildcard notebooks/solutions/[0-9]*.ipynb))
 # Those that run longest come first, or one of them would run last and alone.
 LONGEST := $(addprefix notebooks/,$(addsuffix .ipynb,06_experiments 07_likelihood solutions/08_scaling_out \
     solutions/06_experiments solutions/07_likelihood 08_scaling_out))
+REFRESHED = $(if $(NOTEBOOK),$(wildcard notebooks/$(NOTEBOOK)*.ipynb),$(NOTEBOOKS) $(SOLUTIONS))
 DECKS := notebooks/01_elbo.ipynb notebooks/03_training.ipynb notebooks/05_traversals.ipynb
 
 .DEFAULT_GOAL := help
@@ -105,8 +106,9 @@ slides: $(SET_UP) ## build the decks of notebooks 01, 03 and 05 in build/slides,
 address: ## make badges and setup cells point to your fork: make address REPO=me/my-fork
 	@$(PYTHON) tools/address.py "$(REPO)"
 
-refresh: $(SET_UP) ## execute every notebook and store its outputs in place
-	VAE_STRICT=1 $(BIN)/python tools/run.py --in-place --memory 1.4
+refresh: $(SET_UP) ## execute the notebooks and store their outputs: make refresh, or NOTEBOOK=05, or NOTEBOOK=solutions/05
+	@test -n "$(REFRESHED)" || { echo "NOTEBOOK must begin the name of one, 05 or solutions/05, say"; exit 2; }
+	VAE_STRICT=1 $(BIN)/python tools/run.py --in-place --memory 1.4 $(REFRESHED)
 
 published: $(SET_UP) ## train over 50 seeds and write the table beside the published run
 	$(BIN)/python tools/published_run.py > tools/PUBLISHED_RUN.md

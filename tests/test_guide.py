@@ -57,6 +57,12 @@ def minutes(text):
     return tuple(map(int, re.search(r"(\d+)–(\d+)", text).groups()))
 
 
+def test_students_work_for_35_of_90_minutes():
+    spans = [minutes(row[0]) for row in PLANS["The 90-minute plan"] if "**Pairs**" in row[2]]
+    worked = sum(end - start for start, end in spans)
+    assert worked >= 35 and f"{worked} minutes in all" in section(GUIDE, "The 90-minute plan")
+
+
 @pytest.mark.parametrize(("title", "length"), [*zip(PLANS, (90, 180), strict=True)])
 def test_the_minutes_add_up(title, length):
     """What the long plan takes from the short one takes as long there."""
@@ -73,7 +79,7 @@ def test_sections_are_named_as_the_notebooks_name_them():
     """A section stands as: number of the notebook, heading in quotes."""
     in_guide = re.findall(r"\b(0[1-7]) (\"[^\"|]+\"(?: and \"[^\"|]+\")*)", GUIDE)
     in_glossary = re.findall(r"\[(0[1-7])\]\(0\d_\w+\.ipynb\) (\"[^\"|]+\")", GLOSSARY)
-    assert len(in_guide) > 48 and len(in_glossary) >= len(rows(GLOSSARY)) > 80
+    assert len(in_guide) > 32 and len(in_glossary) >= len(rows(GLOSSARY)) > 80
     for number, quoted in in_guide + in_glossary:
         headings = re.findall(r"^##+ (.*)", prose(number), flags=re.MULTILINE)
         assert set(re.findall(r"\"([^\"]+)\"", quoted)) <= set(headings), (number, quoted)
@@ -88,7 +94,7 @@ def test_cells_are_named_by_a_line_of_theirs():
             code = [cell.source for cell in cells(NOTEBOOKS[number]) if cell.cell_type == "code"]
             assert f"\n{start}" in "\n".join(["", *code]), (where, start)
             named += 1
-    assert named > 38
+    assert named > 28
 
 
 def test_exercises_are_named_as_the_notebooks_name_them():
@@ -117,7 +123,7 @@ def test_numbers_are_those_of_the_stored_run():
         for number in re.findall(decimals, re.sub(r"`[^`]*`", "", text)):
             assert says(said, number), (where, number)
             seen += 1
-    assert seen > 90
+    assert seen > 60
 
 
 def test_targets_and_files_that_the_guide_names_exist():
