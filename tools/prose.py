@@ -39,6 +39,7 @@ BY_HAND = {
     ("06_experiments", "table-seen"): dict.fromkeys(("128", "2e-3", "1e-4"), "of its command"),
     ("07_likelihood", "gray-md"): {"-85": "of papers", "-99": "of papers"},
     ("07_likelihood", "floor-seen"): {"-85": "of papers", "-99": "of papers"},
+    ("08_scaling_out", "speed-md"): {"20": 3 * 7 - 1},
     ("solutions/02_model", "shift-seen"): {"-4": "an example"},
     ("solutions/06_experiments", "exchange"): {"1,024": "steps of the table"},
     ("solutions/06_experiments", "exchange-seen"): {"1,024": "steps of the table"},
