@@ -24,6 +24,11 @@ PAGES = [path.with_suffix(".html").as_posix() for path in SOURCES]
 DECKS = ["01_elbo", "03_training", "05_traversals"]
 TYPESET = "() => document.readyState == 'complete' && (window.MathJax?.startup?.promise.then(() => true) ?? true)"
 BROKEN = "images => images.filter(i => !i.complete || i.naturalWidth == 0).map(i => i.src)"
+SQUEEZED = """images => images.filter(i => i.clientWidth && Math.abs(
+    i.clientWidth / i.clientHeight * i.naturalHeight / i.naturalWidth - 1) > 0.03).map(i => i.alt)"""
+WITHOUT_TEXT = (
+    "images => images.filter(i => !i.alt || /^[0-9a-f]{16}|[.]png$/.test(i.alt)).map(i => i.src)"
+)
 PLAIN_TEX = """() => [...document.querySelectorAll("article :is(p, li, td)")]
     .flatMap(e => [...e.childNodes])
     .filter(node => node.nodeType == Node.TEXT_NODE && /[$\\\\]/.test(node.data))
@@ -111,7 +116,17 @@ def test_every_page_shows_all_that_it_has(book, opened):
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
             assert page.evaluate("document.documentElement.scrollWidth") <= width, address
+            assert page.locator("img").evaluate_all(SQUEEZED) == [], (address, width)
+        assert page.locator("img").evaluate_all(WITHOUT_TEXT) == [], address
         page.close()
+
+
+def test_the_handout_prints_on_two_pages(book, opened):
+    page = opened(book, "tools/book/handout.html")
+    margins = dict.fromkeys(("top", "bottom", "left", "right"), "15mm")
+    printed = page.pdf(format="A4", margin=margins)
+    assert len(re.findall(rb"/Type\s*/Page\b", printed)) == 2
+    page.close()
 
 
 def test_the_front_page_is_found(book, opened):

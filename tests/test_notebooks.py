@@ -100,6 +100,35 @@ def test_the_frame_of_its_solutions(path):
     assert not re.search(r"\bopen\(|np\.load|read_csv|ipynb|%run", packaged), "it needs a file"
 
 
+def reading_minutes(notebook):
+    """Counts core and depth: 200 words and 10 lines of code a minute, half a minute for a figure
+    or a table, 20 s for a displayed formula."""
+    parts = {"core": 0.0, "Go deeper": 0.0}
+    part = "core"
+    for cell in notebook.cells:
+        if "## On your own" in cell.source:
+            return parts
+        part = "Go deeper" if cell.source.startswith("## Go deeper") else part
+        if cell.cell_type == "markdown":
+            formulas = cell.source.count("$$") // 2
+            text = re.sub(r"\$\$.*?\$\$|\[!\[.*", " ", cell.source, flags=re.DOTALL)
+            parts[part] += len(text.split()) / 200 + formulas / 3
+        else:
+            hidden = is_folded(cell) or "setup" in cell.metadata.get("tags", [])
+            lines = 0 if hidden else sum(map(bool, map(str.strip, cell.source.splitlines())))
+            shown = [{"image/png", "text/html"} & set(o.get("data", {})) for o in cell.outputs]
+            parts[part] += lines / 10 + sum(map(bool, shown)) / 2
+    raise AssertionError("no exercises")
+
+
+def test_the_core_is_read_in_half_an_hour_and_the_times_are_said(notebook):
+    minutes = reading_minutes(notebook)
+    said = re.search(r'core (\d+) min and "Go deeper" (\d+) min', notebook.cells[1].source)
+    assert round(minutes["core"]) <= 30
+    for number, counted in zip(said.groups(), minutes.values(), strict=True):
+        assert abs(int(number) - counted) < 1.5, minutes
+
+
 def test_each_leads_to_the_next():
     following = [*(path.name for path in PATHS[1:]), "../README.md"]
     for path, link in zip(PATHS, following, strict=True):

@@ -1,6 +1,7 @@
 """How Sphinx makes the book: `make book`."""
 
 import json
+import re
 import sys
 from importlib.metadata import distribution
 from pathlib import Path
@@ -105,6 +106,9 @@ def prepare(app, docname: str, source: list[str]) -> None:
             cell["metadata"]["mystnb"] = {"image": {"alt": cell["metadata"]["alt"]}}
         if cell["source"][:1] == ["# NBVAL_CHECK_OUTPUT\n"]:
             del cell["source"][0]
+        if cell["cell_type"] == "code":  # what makes a form on Colab
+            lines = [re.sub(r"^# @(title|markdown) ", "# ", line) for line in cell["source"]]
+            cell["source"] = [re.sub(r"  # @param .*", "", line) for line in lines]
     source[0] = json.dumps(notebook)
 
 
