@@ -97,13 +97,16 @@ def prepare(app, docname: str, source: list[str]) -> None:
         if cell["id"] != "badges" and not {"setup", "guard"} & set(cell["metadata"].get("tags", []))
     ]
     for cell in notebook["cells"]:
+        shown = cell["metadata"].setdefault("mystnb", {})
         if "folded" in cell["metadata"].get("tags", []):
             cell["metadata"]["tags"].append("hide-input")
+            title = cell["source"][0].removeprefix("# @title ").strip()
+            shown |= {"code_prompt_show": title, "code_prompt_hide": title}
         for output in cell.get("outputs", []):
             size = output.get("metadata", {}).get("image/png", {})
             size.pop("height", None)  # the width alone keeps the proportions on a phone
         if "alt" in cell["metadata"]:
-            cell["metadata"]["mystnb"] = {"image": {"alt": cell["metadata"]["alt"]}}
+            shown["image"] = {"alt": cell["metadata"]["alt"]}
         if cell["source"][:1] == ["# NBVAL_CHECK_OUTPUT\n"]:
             del cell["source"][0]
         if cell["cell_type"] == "code":  # what makes a form on Colab
