@@ -9,8 +9,8 @@ SET_UP := .venv/.set-up
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 SOLUTIONS := $(sort $(wildcard notebooks/solutions/[0-9]*.ipynb))
 # Those that run longest come first, or one of them would run last and alone.
-LONGEST := $(addprefix notebooks/,$(addsuffix .ipynb,06_experiments 07_likelihood solutions/08_scaling_out \
-    solutions/06_experiments solutions/07_likelihood 08_scaling_out))
+LONGEST := $(addprefix notebooks/,$(addsuffix .ipynb,solutions/03_training 07_likelihood solutions/08_scaling_out \
+    solutions/07_likelihood 08_scaling_out solutions/06_experiments 06_experiments))
 REFRESHED = $(if $(NOTEBOOK),$(wildcard notebooks/$(NOTEBOOK)*.ipynb),$(NOTEBOOKS) $(SOLUTIONS))
 DECKS := notebooks/01_elbo.ipynb notebooks/03_training.ipynb notebooks/05_traversals.ipynb
 
