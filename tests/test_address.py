@@ -1,5 +1,7 @@
 """The repository's address stands once, and everything else follows it."""
 
+from notebooks import find
+
 import re
 import shutil
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 ROOT = address.ROOT
-PATHS = sorted((ROOT / "notebooks").glob("**/[0-9]*.ipynb"))
+PATHS = find()
 BADGES = [
     "https://colab.research.google.com/github/{}/blob/main/{}",
     "https://mybinder.org/v2/gh/{}/main?urlpath=lab/tree/{}",

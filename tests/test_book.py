@@ -3,6 +3,8 @@
 What a page asks for comes from the folder that was built, and from nowhere else.
 """
 
+from notebooks import find
+
 import re
 import shlex
 import subprocess
@@ -17,8 +19,7 @@ ROOT = Path(__file__).parent.parent
 WIDTHS = 1280, 390  # of a desktop, of a phone
 SOURCES = [
     path.relative_to(ROOT)
-    for pattern in ("notebooks/**/[0-9]*.ipynb", "notebooks/*.md", "tools/book/*.md")
-    for path in sorted(ROOT.glob(pattern))
+    for path in [*find(), *ROOT.glob("notebooks/*.md"), *ROOT.glob("tools/book/*.md")]
 ]
 PAGES = [path.with_suffix(".html").as_posix() for path in SOURCES]
 DECKS = ["01_elbo", "03_training", "05_traversals"]

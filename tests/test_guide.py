@@ -1,5 +1,7 @@
 """The teacher's guide and the glossary speak of what is there: sections, cells, numbers, targets."""
 
+from notebooks import find
+
 import functools
 import itertools
 import re
@@ -12,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "notebooks"
 GUIDE = (FOLDER / "README.md").read_text(encoding="utf-8")
 GLOSSARY = (FOLDER / "GLOSSARY.md").read_text(encoding="utf-8")
-NOTEBOOKS = {path.name[:2]: path for path in FOLDER.glob("[0-9]*.ipynb")}
+NOTEBOOKS = {path.name[:2]: path for path in find(folders=("",))}
 
 
 @functools.cache

@@ -1,5 +1,8 @@
 """Rules that every notebook follows, read from the files without running them."""
 
+from notebooks import FOLDER as NOTEBOOKS
+from notebooks import find
+
 import ast
 import base64
 import json
@@ -7,10 +10,10 @@ import re
 
 import nbformat
 import pytest
-from run import KERNELSPEC, NOTEBOOKS, outputs_digest, sources_digest
+from run import METADATA, outputs_digest, sources_digest
 
-PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
-SOLUTIONS = sorted(NOTEBOOKS.glob("solutions/*.ipynb"))
+PATHS = find(folders=("",))
+SOLUTIONS = find(folders=("solutions",))
 
 
 def name(path):
@@ -51,7 +54,7 @@ def on_your_own(notebook):
 def test_the_folder_holds_what_a_student_needs_and_nothing_else():
     found = {path.name for path in NOTEBOOKS.iterdir() if path.name[0] not in "._"}
     others = {"solutions", "README.md", "GLOSSARY.md", "manifold.png"}
-    assert found == {path.name for path in PATHS} | others
+    assert {name for name in found if not name.endswith(".ipynb")} == others
     assert [path.name[:3] for path in PATHS] == [f"{i:02}_" for i in range(1, len(PATHS) + 1)]
     assert [path.name for path in SOLUTIONS] == [path.name for path in PATHS]
 
@@ -229,8 +232,7 @@ def test_outputs_are_clean_and_of_one_run_of_these_cells(any_notebook):
         if re.match(r"<Figure|Figure\(|<plotnine", output.get("data", {}).get("text/plain", "")):
             assert "image/png" in output.data, "a figure is seen"
     assert any_notebook.metadata == {
-        "kernelspec": KERNELSPEC,
-        "language_info": {"name": "python"},
+        **METADATA,
         "outputs_of": sources_digest(any_notebook),
         "outputs": outputs_digest(any_notebook),
     }

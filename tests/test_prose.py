@@ -1,5 +1,7 @@
 """Numbers in prose that speak of results are held by what the notebooks print or guard."""
 
+import notebooks
+
 import re
 
 import nbformat
@@ -11,7 +13,9 @@ def find(path, notebook=None):
     return prose.find(notebook or nbformat.read(path, as_version=4), path)
 
 
-@pytest.mark.parametrize("path", prose.PATHS, ids=lambda path: path.parent.name + "-" + path.stem)
+@pytest.mark.parametrize(
+    "path", notebooks.find(), ids=lambda path: path.parent.name + "-" + path.stem
+)
 def test_every_number_is_held(path):
     found = find(path)
     assert found and [f"{f.cell}: {f.context}" for f in found if not f.kind] == []
@@ -19,8 +23,8 @@ def test_every_number_is_held(path):
 
 def test_what_is_held_by_hand_is_there():
     by_hand = {
-        (path.relative_to(prose.FOLDER).with_suffix("").as_posix(), f.cell, f.text)
-        for path in prose.PATHS
+        (notebooks.name(path).removesuffix(".ipynb"), f.cell, f.text)
+        for path in notebooks.find()
         for f in find(path)
         if f.kind == "by hand"
     }
@@ -40,7 +44,7 @@ def held_by_outputs(path, notebook):
 def test_doctored_outputs_are_noticed():
     """All digits of the stored texts change: they no longer hold what they held."""
     tried = noticed = 0
-    for path in prose.PATHS:
+    for path in notebooks.find():
         notebook = nbformat.read(path, as_version=4)
         held = held_by_outputs(path, notebook)
         for cell in notebook.cells:

@@ -1,5 +1,7 @@
 """The comparison of a fresh run with the stored outputs lets rounding pass, and nothing else."""
 
+from notebooks import find
+
 import base64
 import io
 import itertools
@@ -13,7 +15,7 @@ from PIL import Image, ImageOps
 from reproduce import SIMILAR, TURNED, agree, pictures, similarity
 
 ROOT = Path(__file__).parent.parent
-PATHS = sorted((ROOT / "notebooks").rglob("[0-9]*.ipynb"))
+PATHS = find()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ hyperparameters down. The first set of each notebook but the longest is part of 
 others of `make test-reruns`.
 """
 
+from notebooks import find
+
 import ast
 import re
 import subprocess
@@ -88,7 +90,7 @@ def test_a_notebook_runs_with_any_values(name):
 
 def test_every_notebook_has_sets_and_their_number_is_said():
     """That of the target: the first set of each notebook but the longest is part of the tests."""
-    assert sorted(SETS) == sorted(path.stem for path in FOLDER.glob("[0-9]*.ipynb"))
+    assert sorted(SETS) == [path.stem for path in find(folders=("",))]
     weekly = sum(map(len, SETS.values())) - sum(name not in LONGEST for name in SETS)
     for file in ("CONTRIBUTING.md", "Makefile"):
         assert f" {weekly} sets of " in (ROOT / file).read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 That no data file is loaded which could run code, and no shell is started, is ruff's to see.
 """
 
+from notebooks import find
 from vae_helpers.explorers.page import Page
 
 import re
@@ -14,7 +15,7 @@ import yaml
 from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parent.parent
-NOTEBOOKS = sorted(ROOT.glob("notebooks/**/[0-9]*.ipynb"))
+NOTEBOOKS = find()
 WORKFLOWS = {
     path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))
     for path in ROOT.glob(".github/workflows/*.yml")

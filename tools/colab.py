@@ -5,6 +5,8 @@ cell installs this repository, as it lies here, from the address that the cell n
 that the address is a local folder. Arguments go to tools/run.py.
 """
 
+import notebooks
+
 import importlib.metadata
 import os
 import re
@@ -85,7 +87,7 @@ def main() -> None:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
         environment.pop("PYTHONPATH", None)
-        for notebook in sorted(folder.glob("notebooks/[0-9]*.ipynb")):
+        for notebook in notebooks.find(folder, ("",)):
             before = restore()
             command = [folder / "tools" / "run.py", "--to", ROOT / "build" / "colab-notebooks"]
             command += ["--memory", "1.4", *sys.argv[1:], notebook]

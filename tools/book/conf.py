@@ -10,6 +10,8 @@ from docutils import nodes
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
+import notebooks
+
 import address
 
 REPOSITORY = f"https://github.com/{address.read(ROOT)}"
@@ -20,8 +22,7 @@ html_show_copyright = False
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 # From the root: the pages of this folder lie beside the notebooks, not among them.
 include_patterns = [
-    "notebooks/*.ipynb",
-    "notebooks/solutions/*.ipynb",
+    *(f"notebooks/{notebooks.name(path)}" for path in notebooks.find()),
     "notebooks/*.md",
     "tools/book/*.md",
 ]
@@ -87,6 +88,9 @@ def is_ours(path: Path) -> bool:
 def prepare(app, docname: str, source: list[str]) -> None:
     """Leaves out what only a runner of a notebook needs, and leads links outside to GitHub."""
     path = Path(app.env.doc2path(docname))
+    executed = ROOT / app.config.executed / notebooks.name(path)
+    if path.suffix == ".ipynb" and executed.exists():
+        source[0] = executed.read_text(encoding="utf-8")
     source[0] = address.outward(source[0], path.parent, ROOT, kept=is_ours)
     if path.suffix != ".ipynb":
         return
@@ -134,5 +138,7 @@ def fold(app, doctree: nodes.document) -> None:
 
 
 def setup(app) -> None:
+    # A folder with notebooks that were run just now, to show in place of those that are stored.
+    app.add_config_value("executed", "notebooks", "env")
     app.connect("source-read", prepare)
     app.connect("doctree-read", fold)
