@@ -12,7 +12,7 @@ SEEN := PATH SHELL TERM TMPDIR USER DISPLAY WAYLAND_DISPLAY XAUTHORITY XDG_RUNTI
     $(addprefix PIP_,CONFIG_FILE INDEX_URL EXTRA_INDEX_URL NO_INDEX FIND_LINKS TRUSTED_HOST CERT CACHE_DIR)
 unexport $(filter-out $(SEEN),$(.VARIABLES))
 AT_HOME := HOME="$(HOME)" $(foreach name,XDG_CONFIG_HOME XDG_CACHE_HOME,$(if $($(name)),$(name)="$($(name))"))
-export HOME := $(CURDIR)/build/home
+export HOME := $(shell mkdir -p build/home && cd build/home && pwd)
 export LC_ALL := C.UTF-8
 export PIP_USER := 0
 
