@@ -12,12 +12,12 @@ def find(path, notebook=None):
 
 
 @pytest.mark.parametrize("path", prose.PATHS, ids=lambda path: path.parent.name + "-" + path.stem)
-def test_every_number_is_held(path):
+def test_every_number_in_the_text_is_printed_or_guarded(path):
     found = find(path)
     assert found and [f"{f.cell}: {f.context}" for f in found if not f.kind] == []
 
 
-def test_what_is_held_by_hand_is_there():
+def test_every_exception_made_by_hand_is_needed():
     by_hand = {
         (path.relative_to(prose.FOLDER).with_suffix("").as_posix(), f.cell, f.text)
         for path in prose.PATHS
