@@ -33,7 +33,7 @@ REFRESHED = $(if $(NOTEBOOK),$(wildcard notebooks/$(NOTEBOOK)*.ipynb),$(NOTEBOOK
 DECKS := notebooks/01_elbo.ipynb notebooks/03_training.ipynb notebooks/05_traversals.ipynb
 
 .DEFAULT_GOAL := help
-.PHONY: help run rerun test check test-reruns test-colab test-binder test-oldest test-newest bench audit links lab book slides \
+.PHONY: help run rerun test check test-reruns test-colab test-binder test-oldest test-newest bench audit links colab-moved lab book slides \
     address refresh published experiments schematic likelihood lock clean
 
 help: ## list the targets
@@ -78,6 +78,9 @@ build/colab/.set-up: tools/colab-2026-08-19.txt
 	$(AT_HOME) $(COLAB_PYTHON) -m venv --clear build/colab
 	$(AT_HOME) build/colab/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
 	@touch $@
+
+colab-moved: ## whether Colab has moved on from the versions of test-colab; needs the network
+	@$(PYTHON) tools/colab_moved.py $(LISTS)
 
 test-oldest: $(DEV) ## the fast tests and three notebooks with the oldest versions that pyproject.toml admits
 	$(call test_in_fresh_environment,build/oldest,lowest-direct)

@@ -53,8 +53,8 @@ def test_badges_and_setup_cells_have_the_address(path):
 
 def test_a_copy_takes_an_address_and_the_way_back(copy):
     original, before = address.read(copy), contents(copy)
-    changed = address.write(copy, "Some-One/vae.tutorial_2")
-    assert address.read(copy) == "Some-One/vae.tutorial_2"
+    changed = address.write(copy, "Some-One_co/vae.tutorial_2")
+    assert address.read(copy) == "Some-One_co/vae.tutorial_2"
     assert len(changed) == len(PATHS) + 3  # and pyproject.toml, the README, the guide
     assert original not in b"".join(contents(copy).values()).decode()
     address.write(copy, original)

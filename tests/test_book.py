@@ -130,7 +130,7 @@ def test_the_handout_prints_on_two_pages(book, opened):
     page.close()
 
 
-def test_the_front_page_is_found(book, opened):
+def test_the_address_of_the_book_leads_to_its_front_page(book, opened):
     opened(book, "index.html").wait_for_url("**/tools/book/index.html")
 
 
@@ -148,7 +148,7 @@ def test_launch_buttons_follow_the_address_and_what_only_a_runner_needs_is_left_
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", ["01_elbo", "05_traversals"])
-def test_the_explorer_is_alive(book, opened, name, scheme):
+def test_a_slider_draws_in_the_book(book, opened, name, scheme):
     page = opened(book, f"notebooks/{name}.html", color_scheme=scheme)
     assert page.locator("html").get_attribute("data-theme") == scheme
     page.locator("[data-page]").scroll_into_view_if_needed()
@@ -191,7 +191,7 @@ def test_every_slide_fits(slides, opened, name):
 
 
 @pytest.mark.parametrize("name", ["01_elbo", "05_traversals"])
-def test_the_explorer_is_alive_in_the_deck(slides, opened, name):
+def test_a_slider_draws_in_the_deck_and_turns_no_slide(slides, opened, name):
     page = opened(slides, f"{name}.slides.html", 1280, 720)
     page.wait_for_function("Reveal.isReady()")
     page.evaluate(

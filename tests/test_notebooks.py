@@ -59,7 +59,7 @@ def test_the_folder_holds_what_a_student_needs_and_nothing_else():
     assert [path.name for path in SOLUTIONS] == [path.name for path in PATHS]
 
 
-def test_the_frame_of_a_notebook(notebook):
+def test_a_notebook_has_every_part_in_its_place(notebook):
     """Badges, title with what you'll do, setup, imports, hyperparameters, steps, exercises, reading."""
     badges, first = notebook.cells[:2]
     assert badges.source.startswith("[![Open in Colab]") and first.source.startswith("# ")
@@ -79,7 +79,7 @@ def test_the_frame_of_a_notebook(notebook):
 
 
 @pytest.mark.parametrize("path", SOLUTIONS, ids=name)
-def test_the_frame_of_its_solutions(path):
+def test_each_exercise_has_code_an_answer_and_a_guard(path):
     """Badges, title with a link back, setup; for each exercise code, an answer and a guard."""
     solution = nbformat.read(path, as_version=4)
     notebook = nbformat.read(NOTEBOOKS / path.name, as_version=4)
@@ -132,7 +132,7 @@ def test_the_core_is_read_in_half_an_hour_and_the_times_are_said(notebook):
         assert abs(int(number) - counted) < 1.5, minutes
 
 
-def test_each_leads_to_the_next():
+def test_each_notebook_links_to_the_next():
     following = [*(path.name for path in PATHS[1:]), "../README.md"]
     for path, link in zip(PATHS, following, strict=True):
         assert f"({link})" in nbformat.read(path, as_version=4).cells[-1].source, path

@@ -13,8 +13,8 @@ from pathlib import Path
 ROOT = notebooks.ROOT
 UNSET = "--owner--/vae-tutorial"  # no account on GitHub can have such a name
 BEFORE = r"(https://github\.com/|colab\.research\.google\.com/github/|mybinder\.org/v2/gh/)"
-# An owner as GitHub allows it, and a name.
-VALID = re.compile(r"[A-Za-z0-9](-?[A-Za-z0-9]){0,38}/[A-Za-z0-9._-]*[A-Za-z0-9_-]")
+# An owner as GitHub allows it (me, or me_company), and a name.
+VALID = re.compile(r"[A-Za-z0-9]([-_]?[A-Za-z0-9]){0,38}/[A-Za-z0-9._-]*[A-Za-z0-9_-]")
 
 
 def read(root: Path) -> str:
