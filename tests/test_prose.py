@@ -13,15 +13,10 @@ def find(path, notebook=None):
     return prose.find(notebook or nbformat.read(path, as_version=4), path)
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize(
     "path", notebooks.find(), ids=lambda path: path.parent.name + "-" + path.stem
 )
-def test_every_number_is_held(path):
-=======
-@pytest.mark.parametrize("path", prose.PATHS, ids=lambda path: path.parent.name + "-" + path.stem)
 def test_every_number_in_the_text_is_printed_or_guarded(path):
->>>>>>> wt-d
     found = find(path)
     assert found and [f"{f.cell}: {f.context}" for f in found if not f.kind] == []
 
