@@ -37,30 +37,56 @@ DECKS := notebooks/01_elbo.ipynb notebooks/03_training.ipynb notebooks/05_traver
     address refresh published experiments schematic likelihood lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^##@ / {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
-run: $(SET_UP) ## execute the notebooks, and make a book of what came out: make run, or SOLUTIONS=1
+##@ Read and run
+
+run: $(SET_UP) ## execute the notebooks and make a book of them, with SOLUTIONS=1 of their solutions, too
 	@rm -rf build/run
-	@$(BIN)/python tools/run.py --to build/run/notebooks $(RUNS); status=$$?; \
-	$(BOOK) -E -D executed=build/run/notebooks -d build/run/doctrees . build/run/book && \
-	echo "Open build/run/book/index.html in a browser." && exit $$status
+	@$(BIN)/python tools/run.py --to build/run $(RUNS); status=$$?; $(call book_of,build/run) && \
+	    echo "Open build/run/book/index.html in a browser." && exit $$status
+
+# All pages, with what a folder has in place of what is stored.
+book_of = $(BOOK) -E -D executed=$(1) -d $(1)/doctrees . $(1)/book
+
+lab: $(SET_UP) ## open JupyterLab on the notebooks
+	$(AT_HOME) $(BIN)/jupyter lab notebooks
 
 rerun: $(DEV) ## execute one with other values: make rerun NOTEBOOK=05_traversals ARGS="-p latent_size 2"
 	@test -f "notebooks/$(NOTEBOOK).ipynb" || { echo "NOTEBOOK must be one of: $(notdir $(NOTEBOOKS:.ipynb=))"; exit 2; }
 	@mkdir -p build/reruns
 	$(BIN)/papermill --cwd notebooks $(ARGS) notebooks/$(NOTEBOOK).ipynb build/reruns/$(NOTEBOOK).ipynb
-	$(BIN)/jupyter nbconvert --log-level ERROR --to html build/reruns/$(NOTEBOOK).ipynb
-	@echo "Open build/reruns/$(NOTEBOOK).html in a browser."
+	$(call book_of,build/reruns)
+	@echo "Open build/reruns/book/notebooks/$(NOTEBOOK).html in a browser."
+
+book: $(SET_UP) ## build the site of all notebooks in build/book; a warning is an error
+	$(BOOK) --fail-on-warning --nitpicky -d build/doctrees . build/book
+	@echo "Open build/book/index.html in a browser."
+
+slides: $(DEV) ## build the decks of notebooks 01, 03 and 05 in build/slides, each one file
+	$(BIN)/jupyter nbconvert --log-level ERROR --config tools/book/slides/config.py --output-dir build/slides $(DECKS)
+	@echo "Open build/slides/01_elbo.slides.html in a browser; S opens the speaker's notes."
+
+address: ## make badges and setup cells point to your fork: make address REPO=me/my-fork
+	@$(PYTHON) tools/address.py "$(REPO)"
+
+##@ Change
+
+check: $(DEV) ## the fast part of the tests: lint, unit tests, notebook rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(PYTEST) $(TWO) worksteal -m "not slow and not weekly" tests
 
 test: check ## all tests, then every notebook under nbval, compared with its stored outputs
 	$(PYTEST) $(TWO) worksteal -m slow tests
 	$(PYTEST) $(TWO) loadfile --no-loadscope-reorder -p tools.reproduce \
 	    --nbval --nbval-current-env $(call longest_first,$(NOTEBOOKS) $(ANSWERS))
 
-check: $(DEV) ## the fast part of the tests: lint, unit tests, notebook rules
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(PYTEST) $(TWO) worksteal -m "not slow and not weekly" tests
+refresh: $(DEV) ## execute the notebooks and store their outputs: make refresh, or NOTEBOOK=05, or NOTEBOOK=solutions/05
+	@test -n "$(REFRESHED)" || { echo "NOTEBOOK must begin the name of one, 05 or solutions/05, say"; exit 2; }
+	VAE_STRICT=1 $(BIN)/python tools/run.py --in-place --memory 1.4 $(REFRESHED)
+
+##@ Check what rots
 
 test-reruns: $(DEV) ## every notebook with 61 sets of other values, some 15 min
 	$(BIN)/python -m pytest -q -m weekly tests/test_reruns.py
@@ -96,13 +122,8 @@ $(1)/bin/python tools/run.py --to $(1)/notebooks \
     notebooks/02_model.ipynb notebooks/03_training.ipynb notebooks/05_traversals.ipynb
 endef
 
-bench: $(DEV) build/bench/.set-up ## time it beside its peers, for an hour or two: make bench ONLY="train bound" ROUNDS=3
-	$(BIN)/python tools/benchmarks/run.py $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
-
-build/bench/.set-up: tools/benchmarks/requirements.txt
-	$(AT_HOME) $(PYTHON) -m venv --clear build/bench/env
-	$(AT_HOME) build/bench/env/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
-	@touch $@
+links: $(DEV) ## whether the links of the book lead somewhere; needs the network
+	$(BOOK) -b linkcheck -d build/doctrees . build/links
 
 audit: build/audit/.set-up ## known vulnerabilities of the locked packages; needs the network
 	$(AT_HOME) build/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement requirements.txt \
@@ -113,38 +134,27 @@ build/audit/.set-up:
 	$(AT_HOME) build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 	@touch $@
 
-links: $(DEV) ## whether the links of the book lead somewhere; needs the network
-	$(BOOK) -b linkcheck -d build/doctrees . build/links
-
-lab: $(SET_UP) ## open JupyterLab on the notebooks
-	$(AT_HOME) $(BIN)/jupyter lab notebooks
-
-book: $(SET_UP) ## build the site of all notebooks in build/book; a warning is an error
-	$(BOOK) --fail-on-warning --nitpicky -d build/doctrees . build/book
-	@echo "Open build/book/index.html in a browser."
-
-slides: $(DEV) ## build the decks of notebooks 01, 03 and 05 in build/slides, each one file
-	$(BIN)/jupyter nbconvert --log-level ERROR --config tools/book/slides/config.py --output-dir build/slides $(DECKS)
-	@echo "Open build/slides/01_elbo.slides.html in a browser; S opens the speaker's notes."
-
-address: ## make badges and setup cells point to your fork: make address REPO=me/my-fork
-	@$(PYTHON) tools/address.py "$(REPO)"
-
-refresh: $(DEV) ## execute the notebooks and store their outputs: make refresh, or NOTEBOOK=05, or NOTEBOOK=solutions/05
-	@test -n "$(REFRESHED)" || { echo "NOTEBOOK must begin the name of one, 05 or solutions/05, say"; exit 2; }
-	VAE_STRICT=1 $(BIN)/python tools/run.py --in-place --memory 1.4 $(REFRESHED)
-
-published: $(DEV) ## train over 50 seeds and write the table beside the published run
-	$(BIN)/python tools/published_run.py > tools/PUBLISHED_RUN.md
+##@ Make again what is stored
 
 experiments: $(DEV) ## train the models of notebook 06 until they are done; interrupt and resume at will
 	$(BIN)/python tools/experiments.py
 
+likelihood: $(DEV) ## train as Burda et al. did, for hours; interrupt and resume at will
+	$(BIN)/python tools/train_burda.py
+
+published: $(DEV) ## train over 50 seeds and write the table beside the published run
+	$(BIN)/python tools/published_run.py > tools/PUBLISHED_RUN.md
+
 schematic: $(DEV) ## draw the model as notebooks, guide and README show it
 	$(BIN)/python tools/schematic.py
 
-likelihood: $(DEV) ## train as Burda et al. did, for hours; interrupt and resume at will
-	$(BIN)/python tools/train_burda.py
+bench: $(DEV) build/bench/.set-up ## time it beside its peers, for an hour or two: make bench ONLY="train bound" ROUNDS=3
+	$(BIN)/python tools/benchmarks/run.py $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+build/bench/.set-up: tools/benchmarks/requirements.txt
+	$(AT_HOME) $(PYTHON) -m venv --clear build/bench/env
+	$(AT_HOME) build/bench/env/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
 
 lock: $(DEV) ## compile requirements.txt anew from pyproject.toml
 	$(AT_HOME) $(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote
 
+import nbformat
 import pytest
 from address import read
 
@@ -153,6 +154,22 @@ def test_a_slider_draws_in_the_book(book, opened, name, scheme):
     assert page.locator("html").get_attribute("data-theme") == scheme
     page.locator("[data-page]").scroll_into_view_if_needed()
     assert_that_a_slider_draws(page)
+
+
+def test_the_book_of_a_run_has_what_it_put_out_and_the_claims_that_failed(tmp_path):
+    notebook = nbformat.read(ROOT / "notebooks" / "01_elbo.ipynb", as_version=4)
+    said = "With these hyperparameters this no longer holds: so it is"
+    guard = next(c for c in notebook.cells if "guard" in c.metadata.get("tags", []))
+    guard.outputs = [nbformat.v4.new_output("stream", text=said)]
+    nbformat.write(notebook, tmp_path / "01_elbo.ipynb")
+    command = ["sphinx-build", "--quiet", "-c", "tools/book", "-D", f"executed={tmp_path}"]
+    subprocess.run(
+        [Path(sys.executable).parent / command[0], *command[1:], ".", tmp_path / "book"],
+        check=True,
+        cwd=ROOT,
+    )
+    text = (tmp_path / "book" / "notebooks" / "01_elbo.html").read_text(encoding="utf-8")
+    assert said in text and 'class="n">claim</span><span class="p">(' not in text
 
 
 def test_the_reference_has_every_public_name(book):

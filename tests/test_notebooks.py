@@ -222,9 +222,10 @@ def test_guards_overwrite_no_name(any_notebook):
     assert not names & set().union(*(stored_names(cell.source) for cell in guards))
 
 
-def test_outputs_are_clean_and_of_one_run_of_these_cells(any_notebook):
+def test_outputs_are_clean_and_of_one_run_of_these_cells(any_notebook, request):
+    mend = f"make refresh NOTEBOOK={request.node.callspec.id.removeprefix('notebooks/')}"
     counts = [cell.execution_count for cell in code_cells(any_notebook)]
-    assert counts == list(range(1, len(counts) + 1))
+    assert counts == list(range(1, len(counts) + 1)), mend
     for output in outputs(any_notebook):
         assert output.output_type != "error" and output.get("name") != "stderr"
         assert output.get("data") != {}
@@ -235,7 +236,7 @@ def test_outputs_are_clean_and_of_one_run_of_these_cells(any_notebook):
         **METADATA,
         "outputs_of": sources_digest(any_notebook),
         "outputs": outputs_digest(any_notebook),
-    }
+    }, mend
 
 
 def test_files_are_small_and_name_no_place_of_a_machine(any_notebook):

@@ -18,7 +18,8 @@ def find(path, notebook=None):
 )
 def test_every_number_in_the_text_is_printed_or_guarded(path):
     found = find(path)
-    assert found and [f"{f.cell}: {f.context}" for f in found if not f.kind] == []
+    unheld = [f"{f.cell}: {f.context}" for f in found if not f.kind]
+    assert found and unheld == [], f"python tools/prose.py {path} shows what holds which"
 
 
 def test_every_exception_made_by_hand_is_needed():

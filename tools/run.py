@@ -128,7 +128,7 @@ async def run(path: Path, copy: Path, memory: float) -> str:
         wrong = line = f"failed {error.__notes__[0]}: {told}"
     else:
         line = f"{time.perf_counter() - start:4.0f} s, {peak:.2f} GB at most"
-        wrong = f", and may need {memory} GB" if peak > memory else ""
+        wrong = f": above the limit of {memory} GB" if peak > memory else ""
         line += wrong
     print(f"{notebooks.name(path):30}{line}", flush=True)
     if path != copy or not wrong:

@@ -98,12 +98,17 @@ def prepare(app, docname: str, source: list[str]) -> None:
     notebook["cells"] = [
         cell
         for cell in notebook["cells"]
-        if cell["id"] != "badges" and not {"setup", "guard"} & set(cell["metadata"].get("tags", []))
+        if cell["id"] != "badges"
+        and "setup" not in cell["metadata"].get("tags", [])
+        and ("guard" not in cell["metadata"].get("tags", []) or cell["outputs"])
     ]
     for cell in notebook["cells"]:
         shown = cell["metadata"].setdefault("mystnb", {})
-        if "folded" in cell["metadata"].get("tags", []):
-            cell["metadata"]["tags"].append("hide-input")
+        tags = cell["metadata"].get("tags", [])
+        if "guard" in tags:  # what it says of other values
+            tags.append("remove-input")
+        if "folded" in tags:
+            tags.append("hide-input")
             title = cell["source"][0].removeprefix("# @title ").strip()
             shown |= {"code_prompt_show": title, "code_prompt_hide": title}
         for output in cell.get("outputs", []):
