@@ -1,7 +1,5 @@
 """The repository's address stands once, and everything else follows it."""
 
-from notebooks import find
-
 import re
 import shutil
 from pathlib import Path
@@ -10,9 +8,10 @@ import address
 import nbformat
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
+from paths import notebooks
 
 ROOT = address.ROOT
-PATHS = find()
+PATHS = notebooks()
 BADGES = [
     "https://colab.research.google.com/github/{}/blob/main/{}",
     "https://mybinder.org/v2/gh/{}/main?urlpath=lab/tree/{}",

@@ -3,8 +3,6 @@
 What a page asks for comes from the folder that was built, and from nowhere else.
 """
 
-from notebooks import find
-
 import re
 import shlex
 import subprocess
@@ -15,12 +13,13 @@ from urllib.parse import unquote
 import nbformat
 import pytest
 from address import read
+from paths import notebooks
 
 ROOT = Path(__file__).parent.parent
 WIDTHS = 1280, 390  # of a desktop, of a phone
 SOURCES = [
     path.relative_to(ROOT)
-    for path in [*find(), *ROOT.glob("notebooks/*.md"), *ROOT.glob("tools/book/*.md")]
+    for path in [*notebooks(), *ROOT.glob("notebooks/*.md"), *ROOT.glob("tools/book/*.md")]
 ]
 PAGES = [path.with_suffix(".html").as_posix() for path in SOURCES]
 DECKS = ["01_elbo", "03_training", "05_traversals"]

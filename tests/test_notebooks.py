@@ -1,8 +1,5 @@
 """Rules that every notebook follows, read from the files without running them."""
 
-from notebooks import FOLDER as NOTEBOOKS
-from notebooks import find
-
 import ast
 import base64
 import json
@@ -10,10 +7,11 @@ import re
 
 import nbformat
 import pytest
+from paths import NOTEBOOKS, notebooks
 from run import METADATA, outputs_digest, sources_digest
 
-PATHS = find(folders=("",))
-SOLUTIONS = find(folders=("solutions",))
+PATHS = notebooks(folders=("",))
+SOLUTIONS = notebooks(folders=("solutions",))
 
 
 def name(path):

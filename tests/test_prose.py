@@ -1,10 +1,9 @@
 """Numbers in prose that speak of results are held by what the notebooks print or guard."""
 
-import notebooks
-
 import re
 
 import nbformat
+import paths
 import prose
 import pytest
 
@@ -14,7 +13,7 @@ def find(path, notebook=None):
 
 
 @pytest.mark.parametrize(
-    "path", notebooks.find(), ids=lambda path: path.parent.name + "-" + path.stem
+    "path", paths.notebooks(), ids=lambda path: path.parent.name + "-" + path.stem
 )
 def test_every_number_in_the_text_is_printed_or_guarded(path):
     found = find(path)
@@ -24,8 +23,8 @@ def test_every_number_in_the_text_is_printed_or_guarded(path):
 
 def test_every_exception_made_by_hand_is_needed():
     by_hand = {
-        (notebooks.name(path).removesuffix(".ipynb"), f.cell, f.text)
-        for path in notebooks.find()
+        (paths.name(path).removesuffix(".ipynb"), f.cell, f.text)
+        for path in paths.notebooks()
         for f in find(path)
         if f.kind == "by hand"
     }
@@ -45,7 +44,7 @@ def held_by_outputs(path, notebook):
 def test_doctored_outputs_are_noticed():
     """All digits of the stored texts change: they no longer hold what they held."""
     tried = noticed = 0
-    for path in notebooks.find():
+    for path in paths.notebooks():
         notebook = nbformat.read(path, as_version=4)
         held = held_by_outputs(path, notebook)
         for cell in notebook.cells:

@@ -1,7 +1,5 @@
 """The comparison of a fresh run with the stored outputs lets rounding pass, and nothing else."""
 
-from notebooks import find
-
 import base64
 import io
 import itertools
@@ -11,11 +9,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from paths import notebooks
 from PIL import Image, ImageOps
 from reproduce import SIMILAR, TURNED, agree, pictures, similarity
 
 ROOT = Path(__file__).parent.parent
-PATHS = find()
+PATHS = notebooks()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 That no data file is loaded which could run code, and no shell is started, is ruff's to see.
 """
 
-from notebooks import find
 from vae_helpers.explorers.page import Page
 
 import re
@@ -13,9 +12,10 @@ import nbformat
 import pytest
 import yaml
 from matplotlib.figure import Figure
+from paths import notebooks
 
 ROOT = Path(__file__).parent.parent
-NOTEBOOKS = find()
+NOTEBOOKS = notebooks()
 WORKFLOWS = {
     path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))
     for path in ROOT.glob(".github/workflows/*.yml")

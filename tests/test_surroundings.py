@@ -1,9 +1,9 @@
 """Commands run as their own files say, whatever the machine's user has set."""
 
-import notebooks
-
 import subprocess
 from pathlib import Path
+
+import paths
 
 ROOT = Path(__file__).parent.parent
 HOSTILE = {
@@ -53,4 +53,4 @@ def test_what_editors_leave_beside_notebooks_is_none(tmp_path):
     for name in [*ours, *left, f"solutions/{left[0]}"]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
-    assert notebooks.find(tmp_path) == [folder / name for name in ours]
+    assert paths.notebooks(tmp_path) == [folder / name for name in ours]

@@ -28,7 +28,7 @@ class Fork:
     def __init__(self, folder: Path):
         self.clone, self.remote = folder / "clone", folder / "remote.git"
         self.calls, self.bin = folder / "calls", folder / "bin"
-        names = ["Makefile", "tools/address.py", "tools/notebooks.py", "requirements.txt"]
+        names = ["Makefile", "tools/address.py", "tools/paths.py", "requirements.txt"]
         for path in [*address.files(ROOT), *(ROOT / name for name in names)]:
             target = self.clone / path.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -3,14 +3,14 @@
 pyproject.toml holds the address, as the project's Repository; badges and setup cells repeat it.
 """
 
-import notebooks
-
 import re
 import sys
 import tomllib
 from pathlib import Path
 
-ROOT = notebooks.ROOT
+import paths
+
+ROOT = paths.ROOT
 UNSET = "--owner--/vae-tutorial"  # no account on GitHub can have such a name
 BEFORE = r"(https://github\.com/|colab\.research\.google\.com/github/|mybinder\.org/v2/gh/)"
 # An owner as GitHub allows it (me, or me_company), and a name.
@@ -40,7 +40,7 @@ def outward(text: str, folder: Path, root: Path, kept=lambda path: False) -> str
 def files(root: Path) -> list[Path]:
     """Returns the files that can have the address."""
     pages = sorted(root.glob("notebooks/*.md"))
-    return [root / "README.md", *notebooks.find(root), *pages, root / "pyproject.toml"]
+    return [root / "README.md", *paths.notebooks(root), *pages, root / "pyproject.toml"]
 
 
 def replace(text: str, old: str, new: str) -> str:

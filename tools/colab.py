@@ -5,8 +5,6 @@ cell installs this repository, as it lies here, from the address that the cell n
 that the address is a local folder.
 """
 
-import notebooks
-
 import importlib.metadata
 import os
 import re
@@ -15,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import paths
 
 ROOT = Path(__file__).parent.parent
 IMAGE = ROOT / "tools" / "colab-2026-08-19.txt"
@@ -90,7 +90,7 @@ def main() -> None:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
         environment.pop("PYTHONPATH", None)
-        for notebook in notebooks.find(folder, ("",)):
+        for notebook in paths.notebooks(folder, ("",)):
             before = restore()
             command = [folder / "tools" / "run.py", "--to", ROOT / "build" / "colab-notebooks"]
             command += ["--memory", "1.4", notebook]

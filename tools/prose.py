@@ -10,8 +10,6 @@ names, and are left alone but before a unit: "two nats".
 `python tools/prose.py` prints the map from numbers to cells, of all notebooks or of those given.
 """
 
-import notebooks
-
 import ast
 import functools
 import math
@@ -23,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import nbformat
+import paths
 
 NO_RESULTS = {"On your own", "Further reading"}  # tasks, whose results are in the solutions; papers
 SIZES = {28, 784, 10_000, 60_000, 70_000}  # of MNIST
@@ -243,7 +242,7 @@ def judged(text: str, candidates: list[Source], by_hand: dict) -> Iterator[tuple
 def find(notebook: nbformat.NotebookNode, path: Path) -> list[Found]:
     """Returns the numbers in the prose of a notebook, and what holds them."""
     found, parts = [], sections(notebook.cells)
-    name = notebooks.name(path).removesuffix(".ipynb")
+    name = paths.name(path).removesuffix(".ipynb")
     parameters = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     for headings, cells in parts:
         if NO_RESULTS & set(headings.split("\n")):
@@ -267,8 +266,8 @@ def find(notebook: nbformat.NotebookNode, path: Path) -> list[Found]:
 
 
 def main() -> None:
-    for path in [Path(name).resolve() for name in sys.argv[1:]] or notebooks.find():
-        print(notebooks.name(path))
+    for path in [Path(name).resolve() for name in sys.argv[1:]] or paths.notebooks():
+        print(paths.name(path))
         for f in find(nbformat.read(path, as_version=4), path):
             print(f"  {f.cell:24} {f.text:>8}  {f.kind:10} {f.holder!s:24} {f.context}")
 

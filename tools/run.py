@@ -5,8 +5,6 @@ need at most. Where one fails the others still run. Two run at a time where the 
 but one when outputs are stored: some hold seconds.
 """
 
-import notebooks
-
 import argparse
 import asyncio
 import base64
@@ -20,6 +18,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import paths
 import psutil
 from nbclient import NotebookClient
 from nbclient.exceptions import CellControlSignal, CellExecutionError, DeadKernelError
@@ -130,23 +129,23 @@ async def run(path: Path, copy: Path, memory: float) -> str:
         line = f"{time.perf_counter() - start:4.0f} s, {peak:.2f} GB at most"
         wrong = f": above the limit of {memory} GB" if peak > memory else ""
         line += wrong
-    print(f"{notebooks.name(path):30}{line}", flush=True)
+    print(f"{paths.name(path):30}{line}", flush=True)
     if path != copy or not wrong:
         copy.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, copy)
     return wrong
 
 
-async def run_all(paths: list[Path], folder: Path | None, memory: float) -> int:
+async def run_all(chosen: list[Path], folder: Path | None, memory: float) -> int:
     """Executes notebooks, two at a time where each has 1.5 GB; returns how many went wrong."""
     two = folder is not None and psutil.virtual_memory().available > 3 * 2**30
     free = asyncio.Semaphore(2 if two else 1)
 
     async def in_turn(path: Path) -> str:
         async with free:
-            return await run(path, folder / notebooks.name(path) if folder else path, memory)
+            return await run(path, folder / paths.name(path) if folder else path, memory)
 
-    return sum(map(bool, await asyncio.gather(*map(in_turn, paths))))
+    return sum(map(bool, await asyncio.gather(*map(in_turn, chosen))))
 
 
 def _write_picture(path: Path, cell_id: str, picture: Path) -> None:
@@ -165,11 +164,11 @@ def main() -> None:
     parser.add_argument("--memory", type=float, metavar="GB", default=float("inf"))
     parser.add_argument("paths", type=Path, nargs="*")
     options = parser.parse_args()
-    paths = [path.resolve() for path in options.paths] or notebooks.find()
-    if wrong := asyncio.run(run_all(paths, options.to, options.memory)):
-        sys.exit(f"{wrong} of {len(paths)} notebooks went wrong.")
-    if options.in_place and (manifold := notebooks.FOLDER / "05_traversals.ipynb") in paths:
-        _write_picture(manifold, "manifold", notebooks.FOLDER / "manifold.png")
+    chosen = [path.resolve() for path in options.paths] or paths.notebooks()
+    if wrong := asyncio.run(run_all(chosen, options.to, options.memory)):
+        sys.exit(f"{wrong} of {len(chosen)} notebooks went wrong.")
+    if options.in_place and (manifold := paths.NOTEBOOKS / "05_traversals.ipynb") in chosen:
+        _write_picture(manifold, "manifold", paths.NOTEBOOKS / "manifold.png")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,8 @@ from docutils import nodes
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
-import notebooks
-
 import address
+import paths
 
 REPOSITORY = f"https://github.com/{address.read(ROOT)}"
 
@@ -22,7 +21,7 @@ html_show_copyright = False
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 # From the root: the pages of this folder lie beside the notebooks, not among them.
 include_patterns = [
-    *(f"notebooks/{notebooks.name(path)}" for path in notebooks.find()),
+    *(f"notebooks/{paths.name(path)}" for path in paths.notebooks()),
     "notebooks/*.md",
     "tools/book/*.md",
 ]
@@ -88,7 +87,7 @@ def is_ours(path: Path) -> bool:
 def prepare(app, docname: str, source: list[str]) -> None:
     """Leaves out what only a runner of a notebook needs, and leads links outside to GitHub."""
     path = Path(app.env.doc2path(docname))
-    executed = ROOT / app.config.executed / notebooks.name(path)
+    executed = ROOT / app.config.executed / paths.name(path)
     if path.suffix == ".ipynb" and executed.exists():
         source[0] = executed.read_text(encoding="utf-8")
     source[0] = address.outward(source[0], path.parent, ROOT, kept=is_ours)

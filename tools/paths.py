@@ -1,13 +1,13 @@
-"""Which files are notebooks: the eight, and the solutions to their exercises."""
+"""Where the notebooks are, and which files are notebooks."""
 
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDER = ROOT / "notebooks"
+NOTEBOOKS = ROOT / "notebooks"
 
 
-def find(root: Path = ROOT, folders: tuple[str, ...] = ("", "solutions")) -> list[Path]:
+def notebooks(root: Path = ROOT, folders: tuple[str, ...] = ("", "solutions")) -> list[Path]:
     """Returns the notebooks below a root, 01_elbo.ipynb say, and after them their solutions.
 
     What editors leave beside them, checkpoints, copies and what is untitled, is none.
@@ -18,4 +18,4 @@ def find(root: Path = ROOT, folders: tuple[str, ...] = ("", "solutions")) -> lis
 
 def name(path: Path) -> str:
     """Returns the path below the notebooks, solutions/01_elbo.ipynb say, or the file's name."""
-    return path.relative_to(FOLDER).as_posix() if path.is_relative_to(FOLDER) else path.name
+    return path.relative_to(NOTEBOOKS).as_posix() if path.is_relative_to(NOTEBOOKS) else path.name
