@@ -16,7 +16,7 @@ DECKS := notebooks/01_elbo.ipynb notebooks/03_training.ipynb notebooks/05_traver
 
 .DEFAULT_GOAL := help
 .PHONY: help run rerun test check test-reruns test-colab test-binder test-oldest test-newest bench audit links lab book slides \
-    address refresh published experiments schematic likelihood lock clean
+    address refresh guide published experiments schematic likelihood lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -109,6 +109,9 @@ address: ## make badges and setup cells point to your fork: make address REPO=me
 refresh: $(SET_UP) ## execute the notebooks and store their outputs: make refresh, or NOTEBOOK=05, or NOTEBOOK=solutions/05
 	@test -n "$(REFRESHED)" || { echo "NOTEBOOK must begin the name of one, 05 or solutions/05, say"; exit 2; }
 	VAE_STRICT=1 $(BIN)/python tools/run.py --in-place --memory 1.4 $(REFRESHED)
+
+guide: $(SET_UP) ## write changed numbers of the notebooks into the teacher's guide, since the last commit or SINCE=HEAD~2
+	$(BIN)/python tools/guide.py $(or $(SINCE),HEAD)
 
 published: $(SET_UP) ## train over 50 seeds and write the table beside the published run
 	$(BIN)/python tools/published_run.py > tools/PUBLISHED_RUN.md
