@@ -34,7 +34,7 @@ DECKS := notebooks/01_elbo.ipynb notebooks/03_training.ipynb notebooks/05_traver
 
 .DEFAULT_GOAL := help
 .PHONY: help run rerun test check test-reruns test-colab test-binder test-oldest test-newest bench audit links colab-moved lab book slides \
-    address refresh published experiments schematic likelihood lock clean
+    address refresh guide published experiments schematic likelihood lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -85,6 +85,9 @@ test: check ## all tests, then every notebook under nbval, compared with its sto
 refresh: $(DEV) ## execute the notebooks and store their outputs: make refresh, or NOTEBOOK=05, or NOTEBOOK=solutions/05
 	@test -n "$(REFRESHED)" || { echo "NOTEBOOK must begin the name of one, 05 or solutions/05, say"; exit 2; }
 	VAE_STRICT=1 $(BIN)/python tools/run.py --in-place --memory 1.4 $(REFRESHED)
+
+guide: $(DEV) ## write changed numbers of the notebooks into the teacher's guide, since the last commit or SINCE=HEAD~2
+	$(BIN)/python tools/guide.py $(or $(SINCE),HEAD)
 
 ##@ Check what rots
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from guide import moves, renewed
 from paths import notebooks
 
 ROOT = Path(__file__).parent.parent
@@ -122,9 +123,23 @@ def test_numbers_are_those_of_the_stored_run():
         said = "\n".join(map(words, re.findall(r"\b(0[1-7])(?= \"| exercise|, from)", where)))
         decimals = r"\d+\.\d+|\de[+-]\d+|\d{1,3}(?:,\d{3})+"
         for number in re.findall(decimals, re.sub(r"`[^`]*`", "", text)):
-            assert says(said, number), (where, number)
+            assert says(said, number), (where, number, "make guide writes the new one")
             seen += 1
     assert seen > 60
+
+
+def test_a_row_gets_the_numbers_of_a_new_run():
+    """Rounded as they were; what has become two numbers, or is in other words now, by hand."""
+    old = {"table": "D 119.4 R  9.9\nsum 2.17709 of 1,024", "text": "12 or 12", "seen": "some 37"}
+    new = {"table": "D 120.0 R 10.1\nsum 2.18162 of 1,024", "text": "12 or 13", "seen": "few 38"}
+    row = '| 3–12 | 02 "Fit" | Why 119.4? | D 119.4, R 9.9; -2.1771 of 1,024 | {} |'
+    now, report = renewed(row.format("12, 37"), moves(old, new))
+    assert now == '| 3–12 | 02 "Fit" | Why 119.4? | D 120.0, R 10.1; -2.1816 of 1,024 | 12, 37 |'
+    by_hand = [f"by hand: {row.format('12, 37')}, {number}" for number in (12, 37)]
+    assert report == ["119.4 -> 120.0", "9.9 -> 10.1", "2.1771 -> 2.1816", *by_hand]
+    assert renewed(row.format("12"), moves(old, old)) == (row.format("12"), [])
+    reply = '| "Why?" | It is 119.4. | 02 "Fit" |'
+    assert renewed(reply, moves(old, new))[0] == reply.replace("119.4", "120.0")
 
 
 def test_targets_and_files_that_the_guide_names_exist():

@@ -4,6 +4,7 @@ from vae_helpers.data import check_images
 from vae_helpers.support import checks
 from vae_helpers.traversals import tile
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -75,11 +76,12 @@ def plot_reconstructions(rows: dict[str, Any]) -> plt.Figure:
     if len(set(numbers.values())) != 1 or 0 in numbers.values():
         raise ValueError(f"rows must be one or more, of as many images each, got {numbers}")
     columns = next(iter(numbers.values()))
-    size = 7, len(rows) * 7 / max(columns, 5) + 0.2
+    size = 7, len(rows) * 6 / max(columns, 5) + 0.2
     figure, axes = plt.subplots(len(rows), figsize=size, layout="none", squeeze=False)
     for axis, (label, images) in zip(axes.flat, rows.items(), strict=True):
         _draw(axis, f"rows[{label!r}]", tile(images, columns))
-        axis.set_ylabel(label, rotation=0, ha="right", va="center")
+        # Legible on a phone, too.
+        axis.set_ylabel(textwrap.fill(label, 14), rotation=0, ha="right", va="center", size=14)
     figure.tight_layout(h_pad=0.2)
     return figure
 
@@ -112,9 +114,8 @@ def _draw(axis: plt.Axes, name: str, image: np.ndarray) -> None:
     high = 255 if image.dtype == np.uint8 else 1
     if high == 255:  # and not of 0 and 1, which would look blank
         check_images(image.reshape(1, *image.shape[:2], -1), name)
-    rounding = 1e-6 * high
     # Matplotlib would clip the rest, or leave it out; this is false for NaN, too.
-    if not (image.min() >= -rounding and image.max() <= high + rounding):
+    if not np.all(abs(image / high - 0.5) <= 0.5 + 1e-6):
         raise ValueError(
             f"{name} must be uint8, or numbers from 0 to 1, "
             f"got {image.dtype} from {image.min()} to {image.max()}"

@@ -72,15 +72,15 @@ def _density(z: np.ndarray, m: float, sigma: float) -> np.ndarray:
 def _picture(data: dict[str, Any], posterior: tuple[float, float], evidence: float) -> Figure:
     """Draws what the page shows at first: landscape, densities and slice."""
     (m, sigma), (mean, scale) = data["guess"], posterior
-    figure = Figure(figsize=(8.6, 3.1), dpi=100, layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
+    figure = Figure(figsize=(5.2, 5.4), dpi=100, layout="constrained")  # legible on a phone
+    left, middle, right = figure.subplot_mosaic("ab;cc").values()
     means, scales = (np.linspace(*data[name], 201) for name in ("means", "scales"))
     gaps = _kl(means, scales[:, None], posterior)
     left.contourf(means, scales, -gaps, np.linspace(-12, 1e-6, _LEVELS + 1), extend="min")
     left.contour(means, scales, gaps, [0.1, 1, 5], colors="k", linewidths=0.7)
     for known in (1, 5):  # on the line where the scale is the posterior's
         place = mean + np.sqrt(2 * known) * scale
-        left.text(place, scale, f" {known}", va="center", fontsize=8, clip_on=True)
+        left.text(place, scale, f" {known}", va="center", clip_on=True)
     left.plot(mean, scale, "*", color="#0072B2", ms=13, mec="white")
     left.plot(m, sigma, "o", color="#D55E00", ms=9, mec="white", mew=2)
     left.set(xlabel="mean m of q", ylabel="scale σ of q", title="ELBO")
@@ -103,9 +103,6 @@ def _picture(data: dict[str, Any], posterior: tuple[float, float], evidence: flo
     right.plot(m, evidence - gap, "o", color="#D55E00", ms=7, mec="white", mew=2)
     right.set(xlabel="mean m of q", ylabel="nats", title=f"gap at our q: {gap:.2f} nats")
     right.set(xlim=near[[0, -1]], ylim=(evidence - 6, evidence + 0.7))
-    for axis in (left, middle, right):
-        axis.title.set_fontsize(10)
-        axis.tick_params(labelsize=8)
     for axis in (middle, right):
-        axis.legend(fontsize=7, handlelength=1.5)
+        axis.legend(handlelength=1.5)
     return figure
