@@ -15,8 +15,8 @@ REFRESHED = $(if $(NOTEBOOK),$(wildcard notebooks/$(NOTEBOOK)*.ipynb),$(NOTEBOOK
 DECKS := notebooks/01_elbo.ipynb notebooks/03_training.ipynb notebooks/05_traversals.ipynb
 
 .DEFAULT_GOAL := help
-.PHONY: help run rerun test check test-reruns test-colab test-binder test-oldest test-newest bench audit links lab book slides \
-    address refresh published experiments schematic likelihood lock clean
+.PHONY: help run rerun test check test-reruns test-lab test-colab test-binder test-oldest test-newest bench audit links lab \
+    book slides address refresh published experiments schematic likelihood lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -43,6 +43,9 @@ check: $(SET_UP) ## the fast part of the tests: lint, unit tests, notebook rules
 
 test-reruns: $(SET_UP) ## every notebook with 61 sets of other values, some 15 min
 	$(BIN)/python -m pytest -q -m weekly tests/test_reruns.py
+
+test-lab: $(SET_UP) ## JupyterLab in a real browser: three notebooks read, trusted, run, changed, some 2 min
+	$(BIN)/python -m pytest -q -m weekly tests/test_lab.py
 
 test-binder: $(SET_UP) ## what Binder would build, in a virtual environment
 	$(BIN)/python -m pytest -q -m weekly tests/test_binder.py
