@@ -41,7 +41,7 @@ BADGES = (
     "https://mybinder.org/badge_logo.svg",
 )
 EMPTY_SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="100" height="20"/>'
-MINUTES_OF_A_RUN = 5
+MINUTES_OF_A_RUN = 10
 
 RUN = """() => {
     window.ran = null;
