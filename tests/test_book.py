@@ -10,15 +10,16 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote
 
+import nbformat
 import pytest
 from address import read
+from paths import notebooks
 
 ROOT = Path(__file__).parent.parent
 WIDTHS = 1280, 390  # of a desktop, of a phone
 SOURCES = [
     path.relative_to(ROOT)
-    for pattern in ("notebooks/**/[0-9]*.ipynb", "notebooks/*.md", "tools/book/*.md")
-    for path in sorted(ROOT.glob(pattern))
+    for path in [*notebooks(), *ROOT.glob("notebooks/*.md"), *ROOT.glob("tools/book/*.md")]
 ]
 PAGES = [path.with_suffix(".html").as_posix() for path in SOURCES]
 DECKS = ["01_elbo", "03_training", "05_traversals"]
@@ -129,7 +130,7 @@ def test_the_handout_prints_on_two_pages(book, opened):
     page.close()
 
 
-def test_the_front_page_is_found(book, opened):
+def test_the_address_of_the_book_leads_to_its_front_page(book, opened):
     opened(book, "index.html").wait_for_url("**/tools/book/index.html")
 
 
@@ -147,11 +148,27 @@ def test_launch_buttons_follow_the_address_and_what_only_a_runner_needs_is_left_
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", ["01_elbo", "05_traversals"])
-def test_the_explorer_is_alive(book, opened, name, scheme):
+def test_a_slider_draws_in_the_book(book, opened, name, scheme):
     page = opened(book, f"notebooks/{name}.html", color_scheme=scheme)
     assert page.locator("html").get_attribute("data-theme") == scheme
     page.locator("[data-page]").scroll_into_view_if_needed()
     assert_that_a_slider_draws(page)
+
+
+def test_the_book_of_a_run_has_what_it_put_out_and_the_claims_that_failed(tmp_path):
+    notebook = nbformat.read(ROOT / "notebooks" / "01_elbo.ipynb", as_version=4)
+    said = "With these hyperparameters this no longer holds: so it is"
+    guard = next(c for c in notebook.cells if "guard" in c.metadata.get("tags", []))
+    guard.outputs = [nbformat.v4.new_output("stream", text=said)]
+    nbformat.write(notebook, tmp_path / "01_elbo.ipynb")
+    command = ["sphinx-build", "--quiet", "-c", "tools/book", "-D", f"executed={tmp_path}"]
+    subprocess.run(
+        [Path(sys.executable).parent / command[0], *command[1:], ".", tmp_path / "book"],
+        check=True,
+        cwd=ROOT,
+    )
+    text = (tmp_path / "book" / "notebooks" / "01_elbo.html").read_text(encoding="utf-8")
+    assert said in text and 'class="n">claim</span><span class="p">(' not in text
 
 
 def test_the_reference_has_every_public_name(book):
@@ -190,7 +207,7 @@ def test_every_slide_fits(slides, opened, name):
 
 
 @pytest.mark.parametrize("name", ["01_elbo", "05_traversals"])
-def test_the_explorer_is_alive_in_the_deck(slides, opened, name):
+def test_a_slider_draws_in_the_deck_and_turns_no_slide(slides, opened, name):
     page = opened(slides, f"{name}.slides.html", 1280, 720)
     page.wait_for_function("Reveal.isReady()")
     page.evaluate(

@@ -334,7 +334,7 @@ def test_sliders_move_their_latent(explored, show):
 
 
 @pytest.mark.slow
-def test_buttons_do_what_they_say(explored, show, images):
+def test_buttons_set_the_codes_that_they_name(explored, show, images):
     prior = tfd.Normal(loc=tf.constant([2.0, 0, 0]), scale=tf.constant([0.5, 1, 1]))
     encoder, _, shown = explored(3, [20], prior)
     opened, host = show(shown)
@@ -435,7 +435,7 @@ def test_explorers_on_one_page_live_by_themselves(explored, show, images):
 
 
 @pytest.mark.slow
-def test_it_lives_in_a_frame_like_colabs(explored, show):
+def test_buttons_work_in_a_frame_like_colabs(explored, show):
     """An output of its own origin, that may run scripts and nothing else."""
     inner = html.escape(HEAD + bundle(explored(3, [20])[2])["text/html"])
     opened, _ = show(f'<iframe sandbox="allow-scripts" width="900" srcdoc="{inner}"></iframe>')
@@ -445,7 +445,7 @@ def test_it_lives_in_a_frame_like_colabs(explored, show):
 
 
 @pytest.mark.slow
-def test_it_lives_where_a_script_adds_it_as_jupyterlab_does(explored, show):
+def test_sliders_and_keys_work_where_a_script_adds_them_as_jupyterlab_does(explored, show):
     """JupyterLab sets the HTML first, then puts a copy in place of each script."""
     opened, _ = show("<body></body>")
     opened.evaluate(

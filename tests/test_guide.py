@@ -7,12 +7,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from paths import notebooks
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "notebooks"
 GUIDE = (FOLDER / "README.md").read_text(encoding="utf-8")
 GLOSSARY = (FOLDER / "GLOSSARY.md").read_text(encoding="utf-8")
-NOTEBOOKS = {path.name[:2]: path for path in FOLDER.glob("[0-9]*.ipynb")}
+NOTEBOOKS = {path.name[:2]: path for path in notebooks(folders=("",))}
 
 
 @functools.cache

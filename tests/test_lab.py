@@ -14,10 +14,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from paths import NOTEBOOKS, ROOT
 from playwright.sync_api import expect
 
 pytestmark = pytest.mark.weekly
-ROOT = Path(__file__).parent.parent
 # For each notebook a line at the end of its hyperparameters, and the cell that must then differ.
 CHANGES = {
     "01_elbo": ("weight = 2.0", "closed-form"),
@@ -77,7 +77,7 @@ def lab(browser, tmp_path_factory) -> str:
     """The address of a JupyterLab over copies of the notebooks, up to its token."""
     folder = tmp_path_factory.mktemp("lab")
     without = shutil.ignore_patterns(".ipynb_checkpoints")
-    shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=without)
+    shutil.copytree(NOTEBOOKS, folder / "notebooks", ignore=without)
     for name, values in SETTINGS.items():
         path = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True)
@@ -211,7 +211,7 @@ def change_hyperparameters(page, cell, line: str) -> None:
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_notebook_is_read_trusted_run_and_changed(open_notebook, name):
-    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
     num_cells, has_explorer = len(code_cells(notebook)), name != "03_training"
     line, changed = CHANGES[name]
     page = open_notebook(name)

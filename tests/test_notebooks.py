@@ -7,10 +7,11 @@ import re
 
 import nbformat
 import pytest
-from run import KERNELSPEC, NOTEBOOKS, outputs_digest, sources_digest
+from paths import NOTEBOOKS, notebooks
+from run import METADATA, outputs_digest, sources_digest
 
-PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
-SOLUTIONS = sorted(NOTEBOOKS.glob("solutions/*.ipynb"))
+PATHS = notebooks(folders=("",))
+SOLUTIONS = notebooks(folders=("solutions",))
 
 
 def name(path):
@@ -51,12 +52,12 @@ def on_your_own(notebook):
 def test_the_folder_holds_what_a_student_needs_and_nothing_else():
     found = {path.name for path in NOTEBOOKS.iterdir() if path.name[0] not in "._"}
     others = {"solutions", "README.md", "GLOSSARY.md", "manifold.png"}
-    assert found == {path.name for path in PATHS} | others
+    assert {name for name in found if not name.endswith(".ipynb")} == others
     assert [path.name[:3] for path in PATHS] == [f"{i:02}_" for i in range(1, len(PATHS) + 1)]
     assert [path.name for path in SOLUTIONS] == [path.name for path in PATHS]
 
 
-def test_the_frame_of_a_notebook(notebook):
+def test_a_notebook_has_every_part_in_its_place(notebook):
     """Badges, title with what you'll do, setup, imports, hyperparameters, steps, exercises, reading."""
     badges, first = notebook.cells[:2]
     assert badges.source.startswith("[![Open in Colab]") and first.source.startswith("# ")
@@ -76,7 +77,7 @@ def test_the_frame_of_a_notebook(notebook):
 
 
 @pytest.mark.parametrize("path", SOLUTIONS, ids=name)
-def test_the_frame_of_its_solutions(path):
+def test_each_exercise_has_code_an_answer_and_a_guard(path):
     """Badges, title with a link back, setup; for each exercise code, an answer and a guard."""
     solution = nbformat.read(path, as_version=4)
     notebook = nbformat.read(NOTEBOOKS / path.name, as_version=4)
@@ -129,7 +130,7 @@ def test_the_core_is_read_in_half_an_hour_and_the_times_are_said(notebook):
         assert abs(int(number) - counted) < 1.5, minutes
 
 
-def test_each_leads_to_the_next():
+def test_each_notebook_links_to_the_next():
     following = [*(path.name for path in PATHS[1:]), "../README.md"]
     for path, link in zip(PATHS, following, strict=True):
         assert f"({link})" in nbformat.read(path, as_version=4).cells[-1].source, path
@@ -228,9 +229,10 @@ def test_guards_overwrite_no_name(any_notebook):
     assert not names & set().union(*(stored_names(cell.source) for cell in guards))
 
 
-def test_outputs_are_clean_and_of_one_run_of_these_cells(any_notebook):
+def test_outputs_are_clean_and_of_one_run_of_these_cells(any_notebook, request):
+    mend = f"make refresh NOTEBOOK={request.node.callspec.id.removeprefix('notebooks/')}"
     counts = [cell.execution_count for cell in code_cells(any_notebook)]
-    assert counts == list(range(1, len(counts) + 1))
+    assert counts == list(range(1, len(counts) + 1)), mend
     for output in outputs(any_notebook):
         assert output.output_type != "error" and output.get("name") != "stderr"
         assert output.get("data") != {}
@@ -238,11 +240,10 @@ def test_outputs_are_clean_and_of_one_run_of_these_cells(any_notebook):
         if re.match(r"<Figure|Figure\(|<plotnine", output.get("data", {}).get("text/plain", "")):
             assert "image/png" in output.data, "a figure is seen"
     assert any_notebook.metadata == {
-        "kernelspec": KERNELSPEC,
-        "language_info": {"name": "python"},
+        **METADATA,
         "outputs_of": sources_digest(any_notebook),
         "outputs": outputs_digest(any_notebook),
-    }
+    }, mend
 
 
 def test_files_are_small_and_name_no_place_of_a_machine(any_notebook):

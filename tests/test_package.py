@@ -90,11 +90,11 @@ def test_what_is_public_says_what_it_does(module):
     ],
     ids=["package", "top level", "training", "support", "explorers", "tests"],
 )
-def test_it_stays_thin(most, paths):
+def test_lines_of_code_stay_below_their_limits(most, paths):
     assert count(*paths).lines <= most
 
 
-def test_few_lines_raise():
+def test_few_lines_of_the_package_raise():
     assert count(FOLDER).raises <= 55
 
 

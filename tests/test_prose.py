@@ -3,6 +3,7 @@
 import re
 
 import nbformat
+import paths
 import prose
 import pytest
 
@@ -11,16 +12,19 @@ def find(path, notebook=None):
     return prose.find(notebook or nbformat.read(path, as_version=4), path)
 
 
-@pytest.mark.parametrize("path", prose.PATHS, ids=lambda path: path.parent.name + "-" + path.stem)
-def test_every_number_is_held(path):
+@pytest.mark.parametrize(
+    "path", paths.notebooks(), ids=lambda path: path.parent.name + "-" + path.stem
+)
+def test_every_number_in_the_text_is_printed_or_guarded(path):
     found = find(path)
-    assert found and [f"{f.cell}: {f.context}" for f in found if not f.kind] == []
+    unheld = [f"{f.cell}: {f.context}" for f in found if not f.kind]
+    assert found and unheld == [], f"python tools/prose.py {path} shows what holds which"
 
 
-def test_what_is_held_by_hand_is_there():
+def test_every_exception_made_by_hand_is_needed():
     by_hand = {
-        (path.relative_to(prose.FOLDER).with_suffix("").as_posix(), f.cell, f.text)
-        for path in prose.PATHS
+        (paths.name(path).removesuffix(".ipynb"), f.cell, f.text)
+        for path in paths.notebooks()
         for f in find(path)
         if f.kind == "by hand"
     }
@@ -40,7 +44,7 @@ def held_by_outputs(path, notebook):
 def test_doctored_outputs_are_noticed():
     """All digits of the stored texts change: they no longer hold what they held."""
     tried = noticed = 0
-    for path in prose.PATHS:
+    for path in paths.notebooks():
         notebook = nbformat.read(path, as_version=4)
         held = held_by_outputs(path, notebook)
         for cell in notebook.cells:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from paths import notebooks
 from PIL import Image, ImageOps
 from reproduce import SIMILAR, TURNED, agree, pictures, similarity
 
 ROOT = Path(__file__).parent.parent
-PATHS = sorted((ROOT / "notebooks").rglob("[0-9]*.ipynb"))
+PATHS = notebooks()
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ def test_another_picture_or_a_mirrored_one_is_noticed(path):
         assert similarity(one, other) < SIMILAR - 0.1
 
 
-def test_the_pictures_that_machines_turn_are_there():
+def test_cells_whose_pictures_machines_turn_exist():
     ids = {c.id for path in PATHS for c in nbformat.read(path, as_version=4).cells}
     assert ids >= TURNED
 
@@ -59,7 +60,7 @@ def test_the_pictures_that_machines_turn_are_there():
         ("1", "", False),
     ],
 )
-def test_nbval_compares_with_it(tmp_path, monkeypatch, stored, exact, passes):
+def test_nbval_fails_where_this_comparison_does(tmp_path, monkeypatch, stored, exact, passes):
     monkeypatch.setenv("VAE_EXACT", exact)
     output = nbformat.v4.new_output("stream", name="stdout", text=f"{stored}\n")
     cell = nbformat.v4.new_code_cell("print('0.83 nats')", execution_count=1, outputs=[output])

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from paths import notebooks
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "notebooks"
@@ -88,7 +89,7 @@ def test_a_notebook_runs_with_any_values(name):
 
 def test_every_notebook_has_sets_and_their_number_is_said():
     """That of the target: the first set of each notebook but the longest is part of the tests."""
-    assert sorted(SETS) == sorted(path.stem for path in FOLDER.glob("[0-9]*.ipynb"))
+    assert sorted(SETS) == [path.stem for path in notebooks(folders=("",))]
     weekly = sum(map(len, SETS.values())) - sum(name not in LONGEST for name in SETS)
     for file in ("CONTRIBUTING.md", "Makefile"):
         assert f" {weekly} sets of " in (ROOT / file).read_text(encoding="utf-8")

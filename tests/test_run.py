@@ -1,38 +1,55 @@
-"""The command that executes notebooks: what it writes, and what ends it."""
+"""The command that executes notebooks: what it writes, and what it says of those that fail."""
 
 import nbformat
 import pytest
 import run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def execute(monkeypatch, tmp_path):
-    """Runs the command on a notebook of one cell; returns its path."""
+    """Runs the command on notebooks of a cell each; returns their paths."""
 
-    def execute(code, *options):
-        path, cells = tmp_path / "small.ipynb", [nbformat.v4.new_code_cell(code, id="cell")]
-        nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
-        monkeypatch.setattr("sys.argv", ["run.py", *map(str, options), str(path)])
+    def execute(cells, *options):
+        paths = [tmp_path / f"{name}.ipynb" for name in cells]
+        for path, code in zip(paths, cells.values(), strict=True):
+            cell = nbformat.v4.new_code_cell(code, id="cell")
+            nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+        monkeypatch.setattr("sys.argv", ["run.py", *map(str, [*options, *paths])])
         run.main()
-        return path
+        return paths
 
     return execute
 
 
-@pytest.mark.slow
-def test_a_copy_and_its_page_are_written(execute, tmp_path):
-    path = execute("1 + 1", "--to", tmp_path / "out")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"small.ipynb", "small.html"}
+def test_a_copy_is_written_and_the_notebook_stays(execute, tmp_path):
+    (path,) = execute({"small": "1 + 1"}, "--to", tmp_path / "out")
     copy = nbformat.read(tmp_path / "out" / "small.ipynb", as_version=4)
     assert copy.cells[0].outputs[0].data == {"text/plain": "2"}
     assert "outputs" not in nbformat.read(path, as_version=4).metadata
 
 
-@pytest.mark.slow
+def test_a_failure_is_named_and_the_others_run(execute, tmp_path, capsys):
+    cells = {"good": "1 + 1", "bad": "# why\nx = 1 / 0", "dead": "import os; os._exit(1)"}
+    with pytest.raises(SystemExit, match="2 of 3 notebooks went wrong"):
+        execute(cells, "--to", tmp_path / "out")
+    said = capsys.readouterr().out
+    assert "in cell [1], `x = 1 / 0`: ZeroDivisionError: division by zero" in said
+    assert "in cell [1], `import os; os._exit(1)`: Kernel died" in said
+    good, bad = (nbformat.read(tmp_path / f"out/{name}.ipynb", 4) for name in ("good", "bad"))
+    assert good.cells[0].outputs[0].data == {"text/plain": "2"}
+    assert bad.cells[0].outputs[0].ename == "ZeroDivisionError"
+
+
 @pytest.mark.parametrize(
-    ("code", "options", "message"),
-    [("1 / 0", [], "ZeroDivisionError"), ("1", ["--memory", "0"], "needs more than 0.0 GB")],
+    ("code", "options", "said"),
+    [("1 / 0", [], "ZeroDivisionError"), ("1", ["--memory", "0"], "above the limit of 0.0 GB")],
 )
-def test_a_notebook_that_fails_or_grows_too_large_ends_the_run(execute, code, options, message):
-    with pytest.raises(SystemExit, match=message):
-        execute(code, "--in-place", *options)
+def test_nothing_is_stored_of_a_notebook_that_went_wrong(
+    execute, tmp_path, capsys, code, options, said
+):
+    with pytest.raises(SystemExit, match="1 of 1"):
+        execute({"small": code}, "--in-place", *options)
+    assert said in capsys.readouterr().out
+    assert nbformat.read(tmp_path / "small.ipynb", 4).cells[0].outputs == []

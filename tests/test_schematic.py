@@ -21,7 +21,7 @@ def test_the_stored_image_is_of_the_stored_drawing():
     assert image == schematic.as_image(svg)
 
 
-def test_its_numbers_fit_together():
+def test_each_drawn_code_is_its_mean_plus_scale_times_noise():
     numbers = re.findall(r">([−\d.]+)</text>", schematic.schematic())
     values = [float(number.replace("−", "-")) for number in numbers]
     columns = [values[i : i + schematic.SHOWN] for i in range(0, len(values), schematic.SHOWN)]

@@ -8,11 +8,13 @@ import sys
 import tomllib
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+import paths
+
+ROOT = paths.ROOT
 UNSET = "--owner--/vae-tutorial"  # no account on GitHub can have such a name
 BEFORE = r"(https://github\.com/|colab\.research\.google\.com/github/|mybinder\.org/v2/gh/)"
-# An owner as GitHub allows it, and a name.
-VALID = re.compile(r"[A-Za-z0-9](-?[A-Za-z0-9]){0,38}/[A-Za-z0-9._-]*[A-Za-z0-9_-]")
+# An owner as GitHub allows it (me, or me_company), and a name.
+VALID = re.compile(r"[A-Za-z0-9]([-_]?[A-Za-z0-9]){0,38}/[A-Za-z0-9._-]*[A-Za-z0-9_-]")
 
 
 def read(root: Path) -> str:
@@ -37,8 +39,8 @@ def outward(text: str, folder: Path, root: Path, kept=lambda path: False) -> str
 
 def files(root: Path) -> list[Path]:
     """Returns the files that can have the address."""
-    found = [path for kind in ("ipynb", "md") for path in root.glob(f"notebooks/**/*.{kind}")]
-    return [root / "README.md", *sorted(found), root / "pyproject.toml"]
+    pages = sorted(root.glob("notebooks/*.md"))
+    return [root / "README.md", *paths.notebooks(root), *pages, root / "pyproject.toml"]
 
 
 def replace(text: str, old: str, new: str) -> str:

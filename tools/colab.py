@@ -2,7 +2,7 @@
 
 Started by that environment's own Python. Each notebook begins in the image as it is, and its setup
 cell installs this repository, as it lies here, from the address that the cell names: git is told
-that the address is a local folder. Arguments go to tools/run.py.
+that the address is a local folder.
 """
 
 import importlib.metadata
@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import paths
 
 ROOT = Path(__file__).parent.parent
 IMAGE = ROOT / "tools" / "colab-2026-08-19.txt"
@@ -36,12 +38,15 @@ def versions() -> dict[str, str]:
     return {normalized(package.name): package.version for package in found}
 
 
+def listed(text: str) -> dict[str, str]:
+    """Returns the versions of a list as `pip freeze` writes it."""
+    pairs = (line.split("==", 1) for line in text.splitlines() if "==" in line)
+    return {normalized(name): version for name, version in pairs}
+
+
 def restore() -> dict[str, str]:
     """Puts the environment back to the image, and returns its versions."""
-    lines = IMAGE.read_text(encoding="utf-8").splitlines()
-    pairs = (line.split("==") for line in lines if "==" in line)
-    image = {normalized(name): version for name, version in pairs}
-    found = versions()
+    image, found = listed(IMAGE.read_text(encoding="utf-8")), versions()
     if extra := sorted(set(found) - set(image)):
         pip("uninstall", "--quiet", "--yes", *extra)
     if moved := [f"{name}=={v}" for name, v in image.items() if found.get(name) != v]:
@@ -85,10 +90,10 @@ def main() -> None:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
         environment.pop("PYTHONPATH", None)
-        for notebook in sorted(folder.glob("notebooks/[0-9]*.ipynb")):
+        for notebook in paths.notebooks(folder, ("",)):
             before = restore()
             command = [folder / "tools" / "run.py", "--to", ROOT / "build" / "colab-notebooks"]
-            command += ["--memory", "1.4", *sys.argv[1:], notebook]
+            command += ["--memory", "1.4", notebook]
             subprocess.run([sys.executable, *command], check=True, env=environment)
             after = versions()
             moved = {name for name in before if after.get(name) != before[name]}

@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import nbformat
+import paths
 
-FOLDER = Path(__file__).parent.parent / "notebooks"
-PATHS = [*sorted(FOLDER.glob("[0-9]*.ipynb")), *sorted(FOLDER.glob("solutions/[0-9]*.ipynb"))]
 NO_RESULTS = {"On your own", "Further reading"}  # tasks, whose results are in the solutions; papers
 SIZES = {28, 784, 10_000, 60_000, 70_000}  # of MNIST
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
@@ -243,7 +242,7 @@ def judged(text: str, candidates: list[Source], by_hand: dict) -> Iterator[tuple
 def find(notebook: nbformat.NotebookNode, path: Path) -> list[Found]:
     """Returns the numbers in the prose of a notebook, and what holds them."""
     found, parts = [], sections(notebook.cells)
-    name = path.relative_to(FOLDER).with_suffix("").as_posix()
+    name = paths.name(path).removesuffix(".ipynb")
     parameters = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     for headings, cells in parts:
         if NO_RESULTS & set(headings.split("\n")):
@@ -267,8 +266,8 @@ def find(notebook: nbformat.NotebookNode, path: Path) -> list[Found]:
 
 
 def main() -> None:
-    for path in [Path(name).resolve() for name in sys.argv[1:]] or PATHS:
-        print(path.relative_to(FOLDER))
+    for path in [Path(name).resolve() for name in sys.argv[1:]] or paths.notebooks():
+        print(paths.name(path))
         for f in find(nbformat.read(path, as_version=4), path):
             print(f"  {f.cell:24} {f.text:>8}  {f.kind:10} {f.holder!s:24} {f.context}")
 

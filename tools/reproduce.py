@@ -10,6 +10,8 @@ pictures by a similarity of 0.92 and more, while a picture mirrored, or another 
 notebook, has 0.72 at most. Seconds, and what a cell prints that reads a clock, are never compared.
 """
 
+from tools import paths
+
 import base64
 import functools
 import io
@@ -96,6 +98,9 @@ def differences(cell, fresh: list, exact: bool) -> list[str]:
 def _compare_outputs(item: IPyNbCell, fresh: list, stored: list) -> bool:
     exact = os.environ.get("VAE_EXACT") == "1" or "NBVAL_CHECK_OUTPUT" in item.cell.source
     item.comparison_traceback = differences(item.cell, fresh, exact)
+    if item.comparison_traceback:
+        name = paths.name(item.path).removesuffix(".ipynb")
+        item.comparison_traceback.append(f"If the run is right: make refresh NOTEBOOK={name}")
     return not item.comparison_traceback
 
 

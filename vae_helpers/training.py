@@ -129,7 +129,7 @@ def run_steps(
 ) -> pd.DataFrame:
     """Runs a training step of your own over shuffled batches, compiled by XLA, 64 steps a call.
 
-    The step is called once or twice to trace it, some 2 s to compile; then Python no longer sees
+    The step is called a few times to trace it, some 2 s to compile; then Python no longer sees
     it. So it must be made of TensorFlow's operations, and what changes from step to step must be
     an argument or a `tf.Variable`. What it creates at its first use (weights, Adam's moments) is
     created before it runs. Two calls with one optimizer go on with its moments.

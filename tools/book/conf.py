@@ -11,6 +11,7 @@ from docutils import nodes
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 import address
+import paths
 
 REPOSITORY = f"https://github.com/{address.read(ROOT)}"
 
@@ -20,8 +21,7 @@ html_show_copyright = False
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 # From the root: the pages of this folder lie beside the notebooks, not among them.
 include_patterns = [
-    "notebooks/*.ipynb",
-    "notebooks/solutions/*.ipynb",
+    *(f"notebooks/{paths.name(path)}" for path in paths.notebooks()),
     "notebooks/*.md",
     "tools/book/*.md",
 ]
@@ -87,6 +87,9 @@ def is_ours(path: Path) -> bool:
 def prepare(app, docname: str, source: list[str]) -> None:
     """Leaves out what only a runner of a notebook needs, and leads links outside to GitHub."""
     path = Path(app.env.doc2path(docname))
+    executed = ROOT / app.config.executed / paths.name(path)
+    if path.suffix == ".ipynb" and executed.exists():
+        source[0] = executed.read_text(encoding="utf-8")
     source[0] = address.outward(source[0], path.parent, ROOT, kept=is_ours)
     if path.suffix != ".ipynb":
         return
@@ -94,12 +97,17 @@ def prepare(app, docname: str, source: list[str]) -> None:
     notebook["cells"] = [
         cell
         for cell in notebook["cells"]
-        if cell["id"] != "badges" and not {"setup", "guard"} & set(cell["metadata"].get("tags", []))
+        if cell["id"] != "badges"
+        and "setup" not in cell["metadata"].get("tags", [])
+        and ("guard" not in cell["metadata"].get("tags", []) or cell["outputs"])
     ]
     for cell in notebook["cells"]:
         shown = cell["metadata"].setdefault("mystnb", {})
-        if "folded" in cell["metadata"].get("tags", []):
-            cell["metadata"]["tags"].append("hide-input")
+        tags = cell["metadata"].get("tags", [])
+        if "guard" in tags:  # what it says of other values
+            tags.append("remove-input")
+        if "folded" in tags:
+            tags.append("hide-input")
             title = cell["source"][0].removeprefix("# @title ").strip()
             shown |= {"code_prompt_show": title, "code_prompt_hide": title}
         for output in cell.get("outputs", []):
@@ -134,5 +142,7 @@ def fold(app, doctree: nodes.document) -> None:
 
 
 def setup(app) -> None:
+    # A folder with notebooks that were run just now, to show in place of those that are stored.
+    app.add_config_value("executed", "notebooks", "env")
     app.connect("source-read", prepare)
     app.connect("doctree-read", fold)
