@@ -33,7 +33,7 @@ REFRESHED = $(if $(NOTEBOOK),$(wildcard notebooks/$(NOTEBOOK)*.ipynb),$(NOTEBOOK
 DECKS := notebooks/01_elbo.ipynb notebooks/03_training.ipynb notebooks/05_traversals.ipynb
 
 .DEFAULT_GOAL := help
-.PHONY: help run rerun test check test-reruns test-colab test-binder test-oldest test-newest bench audit links colab-moved lab book slides \
+.PHONY: help run rerun test check test-reruns test-colab test-binder test-lab test-oldest test-newest bench audit links colab-moved lab book slides \
     address refresh guide published experiments schematic likelihood lock clean
 
 help: ## list the targets
@@ -93,6 +93,9 @@ guide: $(DEV) ## write changed numbers of the notebooks into the teacher's guide
 
 test-reruns: $(DEV) ## every notebook with 61 sets of other values, some 15 min
 	$(BIN)/python -m pytest -q -m weekly tests/test_reruns.py
+
+test-lab: $(DEV) ## JupyterLab in a real browser: three notebooks read, trusted, run, changed, some 2 min
+	$(BIN)/python -m pytest -q -m weekly tests/test_lab.py
 
 test-binder: $(DEV) ## what Binder would build, in a virtual environment
 	$(AT_HOME) $(BIN)/python -m pytest -q -m weekly tests/test_binder.py

@@ -211,6 +211,14 @@ def test_each_figure_says_what_is_seen(any_notebook):
             assert re.fullmatch(r"[A-Z].{30,}\.", cell.metadata["alt"])
 
 
+def test_no_picture_waits_until_its_notebook_is_trusted():
+    """As JupyterLab has an SVG wait, and shows its text/plain."""
+    for path in [*PATHS, *SOLUTIONS]:
+        for output in outputs(nbformat.read(path, as_version=4)):
+            kinds = set(output.get("data", {}))
+            assert "image/svg+xml" not in kinds or kinds & {"image/png", "text/html"}, path
+
+
 def test_guards_overwrite_no_name(any_notebook):
     guards = code_cells(any_notebook, "guard")
     for cell in guards:

@@ -14,6 +14,13 @@ def test_the_stored_drawing_is_what_its_command_draws():
     assert len(pictures.findall(stored)) == 2
 
 
+def test_the_stored_image_is_of_the_stored_drawing():
+    svg, image = (
+        (schematic.FILES / f"schematic.{kind}").read_text("utf-8") for kind in ("svg", "html")
+    )
+    assert image == schematic.as_image(svg)
+
+
 def test_each_drawn_code_is_its_mean_plus_scale_times_noise():
     numbers = re.findall(r">([−\d.]+)</text>", schematic.schematic())
     values = [float(number.replace("−", "-")) for number in numbers]

@@ -1,6 +1,8 @@
 """Draws the model as one picture, with a digit's real numbers in it.
 
-`make schematic` writes vae_helpers/files/schematic.svg, which notebooks, guide and README show.
+`make schematic` writes vae_helpers/files/schematic.svg, which guide and README show, and an HTML
+with the same as an image, which notebooks can show: an SVG by itself JupyterLab leaves out until a
+reader trusts its notebook.
 The numbers are those of one test image and of notebook 06's trained model of β = 1. The
 picture has a ground of its own, light or dark as the reader's system is.
 """
@@ -11,6 +13,7 @@ from vae_helpers.objective import distortion, rate
 
 import base64
 import io
+import re
 from pathlib import Path
 
 import matplotlib.image
@@ -153,5 +156,14 @@ def schematic() -> str:
     return "\n".join(parts)
 
 
+def as_image(svg: str) -> str:
+    """Returns HTML that shows a drawing as an image, with its title for who can't see it."""
+    title, data = re.search("<title>(.*?)</title>", svg)[1], base64.b64encode(svg.encode()).decode()
+    look = 'style="width: 100%; max-width: 700px"'
+    return f'<img src="data:image/svg+xml;base64,{data}" alt="{title}" {look}>\n'
+
+
 if __name__ == "__main__":
-    (FILES / "schematic.svg").write_text(schematic(), encoding="utf-8")
+    drawn = schematic()
+    (FILES / "schematic.svg").write_text(drawn, encoding="utf-8")
+    (FILES / "schematic.html").write_text(as_image(drawn), encoding="utf-8")
