@@ -1,6 +1,6 @@
 """The post's training step on one device, on several, or on several hosts.
 
-Its numbers are those of `training.train`: on one device to the bit, elsewhere up to rounding. Each
+Its numbers are those of `training.train`: on one CPU bit for bit, elsewhere up to rounding. Each
 replica takes its part of a batch, and of the noise that is drawn for the whole batch; then all move
 their weights by the average of their gradients.
 """
@@ -38,7 +38,13 @@ def make_strategy(devices: int) -> tf.distribute.Strategy:
 
 
 def compile_steps(
-    strategy: tf.distribute.Strategy, model: tuple, images: np.ndarray, **options
+    strategy: tf.distribute.Strategy,
+    model: tuple,
+    images: np.ndarray,
+    batch_size: int,
+    beta: float,
+    learning_rate: float,
+    seed: int,
 ) -> tuple[Callable[[int, np.ndarray], np.ndarray], list[tf.Variable]]:
     """Makes the post's step with Adam for all replicas of a model, which has its weights.
 
@@ -46,14 +52,14 @@ def compile_steps(
         strategy: in whose scope the weights were made.
         model: encoder, decoder, prior.
         images: to train on, [N, H, W, C].
-        options: batch_size, beta, learning_rate and seed, as `training.train` takes them.
+        batch_size, beta, learning_rate, seed: as `training.train` takes them.
 
     Returns:
         run: called as run(first, taken) with the number of steps before and which images each of
             the next takes, [S, B]; returns their losses, [S, 5] or up to one that is not finite.
         state: all that it changes: the number of steps, Adam's moments, the weights.
     """
-    batch_size, replicas = options["batch_size"], strategy.num_replicas_in_sync
+    replicas = strategy.num_replicas_in_sync
     if batch_size % replicas:
         raise ValueError(
             f"batch_size must be divisible by the number of replicas, {replicas}, got {batch_size}"
@@ -62,14 +68,13 @@ def compile_steps(
     weights = variables_of(*model)
     with strategy.scope():
         # Variables, as in `training.train`: XLA rounds otherwise what constants are folded into.
-        names = "beta", "learning_rate"
-        beta, learning_rate = (tf.Variable(options[name], trainable=False) for name in names)
-        optimizer = (HostsAdam if hosts else snt.optimizers.Adam)(learning_rate)
+        beta, rate_of_adam = (tf.Variable(v, trainable=False) for v in (beta, learning_rate))
+        optimizer = (HostsAdam if hosts else snt.optimizers.Adam)(rate_of_adam)
         none = [tf.zeros_like(weight) for weight in weights]
         tf.function(lambda: strategy.run(optimizer.apply, (none, weights)), autograph=False)()
     moments = optimizer.weights if hosts else [optimizer.step, *optimizer.m, *optimizer.v]
     moments[0].assign(0)  # that step has made the moments, and moved nothing
-    arguments = model, optimizer, beta, images, batch_size, options["seed"]
+    arguments = model, optimizer, beta, images, batch_size, seed
     alone = strategy is tf.distribute.get_strategy()
     run = _on_one_device(*arguments) if alone else _on_several(strategy, *arguments)
     return run, [*moments, *weights]

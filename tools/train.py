@@ -4,11 +4,11 @@ The post's model, in 100,000 steps on one device:
 
     python tools/train.py runs/a --beta 0.01 --training-steps 100000
 
-The folder gets a checkpoint every --checkpoint-every steps. After a kill the same command goes on
-from the last one; so does one that asks for more --training-steps. At the end there are losses.csv,
-a row a step, held_out.json, and weights.npz, which `train.load("runs/a")` makes encoder, decoder
-and prior of, in a Python with tools on its path. They are what `training.train` gives: on a CPU bit
-for bit, elsewhere up to rounding, as far as the model forgives it (see notebook 08).
+Every --checkpoint-every steps the folder gets a checkpoint, and losses.csv a row for each step. After
+a kill the same command goes on from there; so does one that asks for more --training-steps. At the
+end there are held_out.json and weights.npz, of which `train.load("runs/a")` makes encoder, decoder
+and prior, in a Python with tools on its path. All is as `training.train` gives it: on one CPU bit
+for bit, elsewhere up to rounding, as far as the model forgives that (see notebook 08).
 
 `--help` lists the names. They may stand in a file, which yields to the command line:
 
@@ -117,8 +117,8 @@ def train(folder: Path, options: dict) -> None:
     images, _ = load_images(options["data_set"], options["train_split"])
     with strategy.scope():
         model = make_model(options, images.shape[1:])
-    adjusted = {"batch_size": batch_size, "beta": beta, "learning_rate": learning_rate}
-    run, state = replicas.compile_steps(strategy, model, images, seed=seed, **adjusted)
+    numbers = batch_size, beta, learning_rate, seed
+    run, state = replicas.compile_steps(strategy, model, images, *numbers)
     # Of several hosts the first alone writes: it needs no other to read mirrored variables.
     writes = strategy.extended.should_checkpoint
 
