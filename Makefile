@@ -33,7 +33,7 @@ REFRESHED = $(if $(NOTEBOOK),$(wildcard notebooks/$(NOTEBOOK)*.ipynb),$(NOTEBOOK
 DECKS := notebooks/01_elbo.ipynb notebooks/03_training.ipynb notebooks/05_traversals.ipynb
 
 .DEFAULT_GOAL := help
-.PHONY: help run rerun test check test-reruns test-colab test-binder test-lab test-oldest test-newest bench audit links colab-moved lab book slides \
+.PHONY: help run rerun test check test-reruns test-colab test-binder test-lab test-oldest test-newest bench scaling audit links colab-moved lab book slides \
     address refresh guide published experiments schematic likelihood lock clean
 
 help: ## list the targets
@@ -156,6 +156,9 @@ schematic: $(DEV) ## draw the model as notebooks, guide and README show it
 
 bench: $(DEV) build/bench/.set-up ## time it beside its peers, for an hour or two: make bench ONLY="train bound" ROUNDS=3
 	$(BIN)/python tools/benchmarks/run.py $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+scaling: $(DEV) ## what a sweep gains from one and two workers, some minutes; on a quiet machine
+	$(BIN)/python tools/scaling.py
 
 build/bench/.set-up: tools/benchmarks/requirements.txt
 	$(AT_HOME) $(PYTHON) -m venv --clear build/bench/env

@@ -46,8 +46,9 @@ def sweep(
     whatever runs it.
 
     An executor gets the images once for each of its processes: Dask's through its scheduler,
-    any other through a temporary file, so its processes must be on this machine. `measure`,
-    `scale_fn` and what `measure` returns must then be picklable.
+    which keeps them for workers that come later; any other through a temporary file, so its
+    processes must be on this machine. `measure`, `scale_fn` and what `measure` returns must then
+    be picklable.
 
     A file holds a row only for the same hyperparameters, images, versions of TensorFlow and
     of this package, and source of `measure`. What `measure` reads besides, e.g. a global
@@ -124,8 +125,10 @@ def _by_program(configurations: list[Mapping]) -> list[int]:
 
 def _once_a_worker(executor: Executor, data: tuple, stack: contextlib.ExitStack) -> Any:
     """Makes what `_run` takes in the place of images, small enough to go with each task."""
-    if hasattr(executor, "_client"):  # Dask's: its own futures stand for the images
-        return executor._client.scatter(list(data), broadcast=True)
+    if hasattr(executor, "_client"):  # Dask's: a task of its own, so a lost copy is made again
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sending large graph")
+            return executor._client.submit(tuple, data, pure=False)
     path = Path(stack.enter_context(tempfile.TemporaryDirectory()), "images.npz")
     np.savez(path, *data)
     return path
