@@ -39,7 +39,7 @@ METADATA = {
 }
 
 
-async def execute(notebook: nbformat.NotebookNode, folder: Path, threads: dict) -> float:
+async def execute(notebook: nbformat.NotebookNode, folder: Path) -> float:
     """Runs a notebook in a fresh kernel, and keeps nothing in it that only this run explains.
 
     Returns:
@@ -59,8 +59,7 @@ async def execute(notebook: nbformat.NotebookNode, folder: Path, threads: dict) 
         extra_arguments=["--log-level=ERROR"],
     )
     # One heap for all threads, as binder/start has it: less memory lies idle.
-    environment = os.environ | {"MALLOC_ARENA_MAX": "1"} | threads
-    async with client.async_setup_kernel(env=environment):
+    async with client.async_setup_kernel(env=os.environ | {"MALLOC_ARENA_MAX": "1"}):
         # Ctrl-C ends all, not this kernel alone.
         asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
         for index, cell in enumerate(notebook.cells):
@@ -115,12 +114,12 @@ def outputs_digest(notebook: nbformat.NotebookNode) -> str:
     return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
 
 
-async def run(path: Path, copy: Path, memory: float, threads: dict) -> str:
+async def run(path: Path, copy: Path, memory: float) -> str:
     """Executes a notebook and writes it; returns what is wrong with it, nothing in most cases."""
     start = time.perf_counter()
     notebook = nbformat.read(path, as_version=4)
     try:
-        peak = await execute(notebook, path.parent, threads)
+        peak = await execute(notebook, path.parent)
     except FAULTS as error:
         told = str(error).splitlines()[0]
         if isinstance(error, CellExecutionError):
@@ -141,13 +140,10 @@ async def run_all(chosen: list[Path], folder: Path | None, memory: float) -> int
     """Executes notebooks, two at a time where each has 1.5 GB; returns how many went wrong."""
     two = folder is not None and psutil.virtual_memory().available > 3 * 2**30
     free = asyncio.Semaphore(2 if two else 1)
-    # Two that take all cores each would wait for one another.
-    each = str(max(1, os.cpu_count() // 2))
-    threads = {"TF_NUM_INTRAOP_THREADS": each, "OMP_NUM_THREADS": each} if two else {}
 
     async def in_turn(path: Path) -> str:
         async with free:
-            return await run(path, folder / paths.name(path) if folder else path, memory, threads)
+            return await run(path, folder / paths.name(path) if folder else path, memory)
 
     return sum(map(bool, await asyncio.gather(*map(in_turn, chosen))))
 
