@@ -33,7 +33,7 @@ REFRESHED = $(if $(NOTEBOOK),$(wildcard notebooks/$(NOTEBOOK)*.ipynb),$(NOTEBOOK
 DECKS := notebooks/01_elbo.ipynb notebooks/03_training.ipynb notebooks/05_traversals.ipynb
 
 .DEFAULT_GOAL := help
-.PHONY: help run rerun test check test-reruns test-colab test-binder test-lab test-oldest test-newest bench scaling audit links colab-moved lab book slides \
+.PHONY: help run rerun test check test-reruns test-colab test-binder test-lab test-scale test-oldest test-newest bench scaling audit links colab-moved lab book slides \
     address refresh guide published experiments schematic likelihood lock clean
 
 help: ## list the targets
@@ -96,6 +96,9 @@ test-reruns: $(DEV) ## every notebook with 61 sets of other values, some 15 min
 
 test-lab: $(DEV) ## JupyterLab in a real browser: three notebooks read, trusted, run, changed, some 2 min
 	$(BIN)/python -m pytest -q -m weekly tests/test_lab.py
+
+test-scale: $(DEV) ## a sweep over TLS on two addresses, as notebook 08 shows it; make scaling in short; some 2 min
+	$(BIN)/python -m pytest -q -m weekly tests/test_cluster.py tests/test_scaling.py
 
 test-binder: $(DEV) ## what Binder would build, in a virtual environment
 	$(AT_HOME) $(BIN)/python -m pytest -q -m weekly tests/test_binder.py

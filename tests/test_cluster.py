@@ -103,7 +103,7 @@ def client(cluster, certificate, port, monkeypatch):
         yield client
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_a_sweep_on_two_machines_with_tls(client, port):
     """The numbers are those of this process; who has no certificate is not let in."""
     images, _ = load_images("mnist", "test[:1000]")

@@ -18,7 +18,7 @@ def test_the_seconds_of_workers_are_split():
     assert found == {"start": 10, "data": 2, "compile": 4, "model": 1, "idle": 0.5}
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_the_stored_table_is_what_the_command_writes(monkeypatch, tmp_path):
     """With fewer and shorter models."""
     made = tmp_path / "scaling.csv"
