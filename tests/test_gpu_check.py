@@ -33,6 +33,7 @@ def test_a_process_of_its_own_measures_a_device(monkeypatch, tmp_path):
     assert [*numbers] == [*gpu_check.ALLOWED] and speeds["64"] > 0
 
 
+@pytest.mark.slow
 def test_without_a_gpu_it_says_so():
     if tf.config.list_physical_devices("GPU"):
         pytest.skip("there is a GPU: run tools/gpu_check.py")

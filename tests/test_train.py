@@ -201,6 +201,7 @@ def test_what_is_wrong_is_named(run, monkeypatch, tmp_path, in_file, options, me
         run(tmp_path / "a", tmp_path / "a.toml", *SPLITS, *options)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_names_its_step_and_likely_cause(run, tmp_path):
     with pytest.raises(SystemExit, match="not finite at step .*learning_rate below 1e"):
         run(tmp_path, *SMALL, "--learning-rate", "1e30")
