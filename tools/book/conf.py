@@ -143,6 +143,6 @@ def fold(app, doctree: nodes.document) -> None:
 
 def setup(app) -> None:
     # A folder with notebooks that were run just now, to show in place of those that are stored.
-    app.add_config_value("executed", "notebooks", "env")
+    app.add_config_value("executed", "", "env")
     app.connect("source-read", prepare)
     app.connect("doctree-read", fold)
