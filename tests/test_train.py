@@ -21,7 +21,7 @@ import tensorflow as tf
 import train
 from distributed import LocalCluster
 
-SPLITS = ["--train-split", "train[:1000]", "--test-split", "test[:500]"]
+SPLITS = ["--train-split", "test[:1000]", "--test-split", "test[1000:1500]"]
 SMALL = ["--hidden-sizes", "16", "--latent-size", "3", "--scale-fn", "softplus", *SPLITS]
 MODEL = {"hidden_sizes": [16], "latent_size": 3, "scale_fn": "softplus"}
 STEPS = ["--training-steps", "300", "--checkpoint-every", "100"]
@@ -64,7 +64,7 @@ def run(monkeypatch, capsys):
 def known():
     """The losses and the weights of `training.train`."""
     encoder, decoder = Encoder([16], 3, scale_fn=tf.nn.softplus), Decoder([16], [28, 28, 1])
-    images, _ = load_images("mnist", "train[:1000]")
+    images, _ = load_images("mnist", "test[:1000]")
     options = {"training_steps": 300, "progress": False}
     losses = training.train(encoder, decoder, standard_normal(3), images, **options)
     return losses, [variable.numpy() for variable in variables_of(encoder, decoder)]
@@ -94,7 +94,7 @@ def test_killed_at_any_step_it_goes_on_to_the_bits_of_train(run, known, tmp_path
     said = run(tmp_path, *SMALL, *STEPS)
     assert "step 300 of 300: total 0." in said
     assert_equals(tmp_path, known)
-    held_out = evaluate(*train.load(tmp_path), load_images("mnist", "test[:500]")[0]).mean()
+    held_out = evaluate(*train.load(tmp_path), load_images("mnist", "test[1000:1500]")[0]).mean()
     assert json.loads((tmp_path / "held_out.json").read_text()) == pytest.approx(dict(held_out))
     assert f"elbo {held_out['elbo']:.2f}" in said
     with pytest.raises(SystemExit, match="training_steps must be at least 300.*got 200"):
