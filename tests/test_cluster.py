@@ -122,7 +122,7 @@ def test_a_sweep_on_two_machines_with_tls(client, port):
     pd.testing.assert_frame_equal(there, here, check_exact=True)
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_a_model_that_kills_each_worker_is_a_row(client, monkeypatch):
     """Dask gives it up when four have died of it. The images, lost with all workers, come again."""
     images, _ = load_images("mnist", "test[:1000]")

@@ -211,7 +211,7 @@ def test_processes_give_the_same_numbers(small_images):
     pd.testing.assert_frame_equal(here, there, check_exact=True)
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_a_cluster_outlives_a_killed_worker(images, tmp_path):
     """No row is lost, none comes twice, and what the worker has reported stays."""
     distributed = pytest.importorskip("distributed")

@@ -84,13 +84,20 @@ def assert_equals(folder, known, **tolerance):
             np.testing.assert_allclose(mine, value, **exact)
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 @pytest.mark.parametrize("dies", [IN_A_SEGMENT, BEFORE_ITS_CHECKPOINT], ids=["segment", "between"])
 def test_killed_at_any_step_it_goes_on_to_the_bits_of_train(run, known, tmp_path, dies):
     process = start(tmp_path, *STEPS, dies=dies)
     assert process.communicate() == ("", "")
     assert process.returncode == -9
     assert tf.train.latest_checkpoint(tmp_path).endswith("ckpt-100")
+    run(tmp_path, *SMALL, *STEPS)
+    assert_equals(tmp_path, known)
+
+
+@pytest.mark.slow
+def test_it_goes_on_from_its_checkpoint_to_the_bits_of_train(run, known, tmp_path):
+    run(tmp_path, *SMALL, "--training-steps", 100)
     said = run(tmp_path, *SMALL, *STEPS)
     assert "step 300 of 300: total 0." in said
     assert_equals(tmp_path, known)
@@ -101,7 +108,7 @@ def test_killed_at_any_step_it_goes_on_to_the_bits_of_train(run, known, tmp_path
         run(tmp_path, *SMALL, "--training-steps", 200)
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_two_devices_equal_one_to_rounding(known, tmp_path):
     said, errors = start(tmp_path, *STEPS, "--devices", "2").communicate()
     assert errors == ""
@@ -125,7 +132,7 @@ def start_hosts(folder, *options, dies="") -> list[subprocess.Popen]:
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_two_hosts_equal_one_device_to_rounding_and_go_on_after_a_death(run, known, tmp_path):
     options = "--training-steps", "200", "--checkpoint-every", "100"
     first, second = start_hosts(tmp_path, *options, dies=IN_A_SEGMENT)
