@@ -19,7 +19,6 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 import train
-from distributed import LocalCluster
 
 SPLITS = ["--train-split", "test[:1000]", "--test-split", "test[1000:1500]"]
 SMALL = ["--hidden-sizes", "16", "--latent-size", "3", "--scale-fn", "softplus", *SPLITS]
@@ -170,7 +169,8 @@ def test_a_sweep_from_toml_equals_sweep_and_goes_on(run, tmp_path):
         assert rows[name].tolist() == known[name].tolist()
     assert run(*arguments) == table
     assert (tmp_path / "a" / "rows.jsonl").read_text().splitlines() == lines
-    with LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster:
         table_of_dask = run(
             tmp_path / "b", *arguments[1:], "--scheduler", cluster.scheduler_address
         )
@@ -190,7 +190,6 @@ OTHER = "a has a checkpoint of beta 0.01, not 0.02, seed 0, not 3: choose anothe
         ("hidden_sizes = 16", [], "hidden_sizes must be a list of positive integers, got 16"),
         ("training_steps = 0.5", [], "training_steps must be a positive integer .*got 0.5"),
         ("", ["--batch-size", "64"], "batch_size must be divisible by .*replicas, 3, got 64"),
-        ("", ["--batch-size", "3000"], "batch_size must be at most 1000"),
         ("", ["--data-set", "nist"], "name must be a TensorFlow Datasets image set, got 'nist'"),
         ("beta = 0.02", ["--seed", "3"], OTHER),
     ],
