@@ -12,9 +12,9 @@ import tensorflow as tf
 
 
 @pytest.fixture(scope="module")
-def small(images):
+def small(small_images):
     """MNIST at 7 by 7 pixels, black or white, and a model of two latents trained on it."""
-    small = binarize(images[:2000, ::4, ::4])
+    small = binarize(small_images)
     model = Encoder([16], 2), Decoder([16], [7, 7, 1]), standard_normal(2)
     train(*model, small, beta=averaged_beta(1.0, 49, 2), training_steps=300)
     return small, model
@@ -58,7 +58,6 @@ def test_functions_in_place_of_networks_are_evaluated_and_each_nan_is_counted_on
     model, nats = (encoder, decoder, standard_normal(2)), 49 * np.log(2)
     table = evaluate(*model, images, num_samples=3)
     np.testing.assert_allclose(table, [[0, nats, -nats]] * 1200, rtol=1e-5)
-    np.testing.assert_allclose(log_likelihood(*model, images[:201]), -nats, rtol=1e-5)
     images[100:150] = 255
     for function in (evaluate, log_likelihood, lambda q, _, __, x: active_units(q, x)):
         with pytest.raises(ValueError, match="NaN or infinity for 50 of 1200 images"):
@@ -66,9 +65,9 @@ def test_functions_in_place_of_networks_are_evaluated_and_each_nan_is_counted_on
 
 
 @pytest.mark.parametrize("network", [0, 1])
-def test_a_model_with_a_weight_that_is_not_finite_is_named(make_model, network):
-    model, images = make_model(), np.zeros([9, 28, 28, 1], np.uint8)
-    model[1](model[0](images).loc)
+def test_a_model_with_a_weight_that_is_not_finite_is_named(small, make_model, network):
+    model, images = make_model(), small[0][:1000]
+    model[1](model[0](images[:1]).loc)
     weight = model[network].trainable_variables[-1]
     weight.assign(tf.fill(weight.shape, np.nan))
     for function in (evaluate, log_likelihood):
@@ -88,7 +87,7 @@ def test_dead_units_are_found(images):
 
 
 def test_the_bound_grows_from_the_elbo_on_and_fewer_draws_are_the_first_of_more(small):
-    images, model = small
+    images, model = small[0][:1000], small[1]
     counts = np.array([[1], [2], [5], [20], [100]])
     bounds = np.array([log_likelihood(*model, images, num_samples=k.item()) for k in counts])
     assert np.all(np.diff(bounds.mean(1)) > 0.05)
@@ -129,8 +128,7 @@ def test_the_bound_reaches_quadrature(small):
     assert abs(np.mean(bound - exact)) < 0.01
 
 
-@pytest.mark.parametrize(("scale", "num_samples", "error"), [(1.0, 1, 1e-4), (1.3, 5000, 0.02)])
-def test_the_bound_of_a_linear_gaussian_model_is_its_evidence(scale, num_samples, error):
+def test_the_bound_of_a_linear_gaussian_model_is_its_evidence():
     """x = W z + b + 0.1 e. With the exact posterior one draw will do: each weight is p(x)."""
     weight, bias = np.array([[0.2, 0.1, -0.1], [0.1, -0.2, 0.2]], np.float32), np.float32(0.5)
     covariance = np.linalg.inv(np.eye(2, dtype=np.float32) + 100 * weight @ weight.T)
@@ -140,12 +138,12 @@ def test_the_bound_of_a_linear_gaussian_model_is_its_evidence(scale, num_samples
 
     def encoder(x):
         loc = (tf.reshape(x, [x.shape[0], 3]) - bias) @ weight.T @ covariance * 100
-        return tfd.MultivariateNormalTriL(loc, scale * np.linalg.cholesky(covariance))
+        return tfd.MultivariateNormalTriL(loc, np.linalg.cholesky(covariance))
 
     def decoder(z):
         return tfd.Normal(tf.reshape(z @ weight + bias, [-1, 1, 3, 1]), 0.1)
 
     prior = tfd.MultivariateNormalDiag(tf.zeros(2))
-    bound = log_likelihood(encoder, decoder, prior, x, num_samples=num_samples)
-    np.testing.assert_allclose(bound, evidence, atol=error * 5, rtol=0)
-    assert abs(np.mean(bound - evidence)) < error
+    bound = log_likelihood(encoder, decoder, prior, x, num_samples=1)
+    np.testing.assert_allclose(bound, evidence, atol=5e-4, rtol=0)
+    assert abs(np.mean(bound - evidence)) < 1e-4

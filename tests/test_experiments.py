@@ -41,13 +41,13 @@ def stub(monkeypatch, images):
 
 
 @pytest.mark.slow
-def test_each_row_has_its_held_out_numbers(images, make_model):
+def test_each_row_has_its_held_out_numbers(small_images, make_model):
     # No unit is active on copies of one image.
-    kept, held_out = images[:2000], images[2000:2001].repeat(9, axis=0)
+    kept, held_out = small_images, small_images[:1].repeat(100, axis=0)
     configurations = [SMALL | {"seed": seed, "beta": 0.02} for seed in (0, 1)]
     table = sweep(configurations, kept, held_out, measure=lambda *model: {"kinds": len(model)})
     assert table[["seed", "kinds", "error"]].values.tolist() == [[0, 3, None], [1, 3, None]]
-    model = make_model(latent_size=2, hidden_sizes=[16])
+    model = make_model()
     train(*model, kept, beta=0.02, training_steps=30, seed=1)
     known = evaluate(*model, held_out).mean()
     assert table.loc[1, known.index].tolist() == pytest.approx(known.tolist(), rel=1e-6)
@@ -64,7 +64,8 @@ def test_models_of_one_program_follow_each_other(stub):
 
 
 @pytest.mark.slow
-def test_a_failure_is_a_row_unless_all_fail(images, tmp_path):
+def test_a_failure_is_a_row_unless_all_fail(small_images, tmp_path):
+    images = small_images
     configurations = [SMALL | {"learning_rate": rate} for rate in (1e-3, 1e30, 1e-2)]
     file = tmp_path / "rows.jsonl"
     for _ in range(2):
@@ -181,12 +182,14 @@ def test_refuses_a_bad_argument_before_it_trains(images, tmp_path, monkeypatch, 
 
 
 @pytest.mark.parametrize("returned", [None, {"rate": 3}, {"seed": 3}, {"error": 3}])
-def test_a_measure_returns_further_columns(images, returned):
+def test_a_measure_returns_further_columns(small_images, returned):
     with pytest.raises(ValueError, match="measure must return a dictionary of further columns"):
-        sweep([SMALL], images[:100], images[:100], measure=lambda *_: returned)
+        sweep([SMALL], small_images, small_images[:100], measure=lambda *_: returned)
 
 
-def test_a_task_carries_no_images(images):
+def test_a_task_carries_no_images(small_images):
+    images = small_images
+
     class Weighing(ThreadPoolExecutor):
         def submit(self, *call, **options):
             assert len(pickle.dumps([call, options])) < 10_000 < images.nbytes
@@ -199,15 +202,16 @@ def test_a_task_carries_no_images(images):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:1 of 5 configurations failed")
-def test_processes_give_the_same_numbers(images):
+def test_another_process_gives_the_same_numbers(small_images):
+    images = small_images
     configurations = [*SEVERAL, SMALL | {"learning_rate": 1e30}]
     here = sweep(configurations, images, images[:100])
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         there = sweep(configurations, images, images[:100], executor=pool)
     pd.testing.assert_frame_equal(here, there, check_exact=True)
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_a_cluster_outlives_a_killed_worker(images, tmp_path):
     """No row is lost, none comes twice, and what the worker has reported stays."""
     distributed = pytest.importorskip("distributed")

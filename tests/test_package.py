@@ -28,6 +28,7 @@ def test_importing_the_package_loads_nothing():
     assert run(code) == (0, "{'vae_helpers'}\n", "")
 
 
+@pytest.mark.slow
 def test_every_module_loads_quietly_and_leaves_tensorflow_to_be_set_up():
     """Threads and devices can still be chosen; what else is printed at the start is passed on."""
     code = """

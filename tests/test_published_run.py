@@ -29,8 +29,8 @@ def test_the_published_run_lies_within_ours(stored):
 
 @pytest.mark.slow
 def test_the_stored_table_is_of_the_present_code(stored):
-    """Its first five seeds lie in its ranges; on another processor, most do, and narrowly."""
-    ours = published_run.ranks(5)
+    """Its first two seeds lie in its ranges; on another processor, most do, and narrowly."""
+    ours = published_run.ranks(2)
     low, high = ours["lowest"] / stored["lowest"], ours["highest"] / stored["highest"]
     outside = (low < 1 - 1e-3).sum() + (high > 1 + 1e-3).sum()  # the table has four digits
     assert outside <= 5 and low.min() >= 0.95 and high.max() <= 1.05

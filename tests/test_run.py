@@ -1,5 +1,7 @@
 """The command that executes notebooks: what it writes, and what it says of those that fail."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import nbformat
 import pytest
 import run
@@ -17,7 +19,8 @@ def execute(monkeypatch, tmp_path):
             cell = nbformat.v4.new_code_cell(code, id="cell")
             nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
         monkeypatch.setattr("sys.argv", ["run.py", *map(str, [*options, *paths])])
-        run.main()
+        with ThreadPoolExecutor(1) as thread:  # a browser leaves its event loop in this one
+            thread.submit(run.main).result()
         return paths
 
     return execute

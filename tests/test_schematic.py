@@ -3,11 +3,17 @@
 import re
 import xml.etree.ElementTree
 
+import pytest
 import schematic
 
 
-def test_the_stored_drawing_is_what_its_command_draws():
-    drawn, stored = schematic.schematic(), (schematic.FILES / "schematic.svg").read_text("utf-8")
+@pytest.fixture(scope="module")
+def drawn():
+    return schematic.schematic()
+
+
+def test_the_stored_drawing_is_what_its_command_draws(drawn):
+    stored = (schematic.FILES / "schematic.svg").read_text("utf-8")
     xml.etree.ElementTree.fromstring(stored)
     pictures = re.compile(r"base64,[^\"]*")  # their bytes are those of a version of libpng
     assert pictures.sub("", drawn) == pictures.sub("", stored)
@@ -21,8 +27,8 @@ def test_the_stored_image_is_of_the_stored_drawing():
     assert image == schematic.as_image(svg)
 
 
-def test_each_drawn_code_is_its_mean_plus_scale_times_noise():
-    numbers = re.findall(r">([−\d.]+)</text>", schematic.schematic())
+def test_each_drawn_code_is_its_mean_plus_scale_times_noise(drawn):
+    numbers = re.findall(r">([−\d.]+)</text>", drawn)
     values = [float(number.replace("−", "-")) for number in numbers]
     columns = [values[i : i + schematic.SHOWN] for i in range(0, len(values), schematic.SHOWN)]
     assert len(columns) == 4

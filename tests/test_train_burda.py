@@ -17,7 +17,7 @@ def test_the_recipe_makes_all_passes_of_the_paper():
     np.testing.assert_allclose([rates[i] for i in starts], 1e-3 * 10 ** (-np.arange(8) / 7))
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_it_goes_on_from_its_checkpoint_and_writes_each_row_once(images, monkeypatch, tmp_path):
     monkeypatch.setattr(train_burda, "load_images", lambda *_: (images[:200], None))
     monkeypatch.setattr(train_burda, "EVALUATION_SAMPLES", 2)

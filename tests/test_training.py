@@ -21,8 +21,7 @@ import pytest
 import sonnet as snt
 import tensorflow as tf
 
-SLOW = pytest.mark.slow
-BLANK = np.zeros([64, 28, 28, 1], np.uint8)
+BLANK = np.zeros([64, 7, 7, 1], np.uint8)
 X = np.random.default_rng(0).integers(0, 256, [64, 7, 7, 1], np.uint8)
 TERMS = ["total", "kl", "reconstruction"]
 ONE_STEP = {"training_steps": 1, "progress": False}
@@ -30,10 +29,10 @@ ONE_STEP = {"training_steps": 1, "progress": False}
 
 def make(decoder_class=Decoder, likelihood=tfd.Bernoulli, prior=None, **encoder_options):
     """Makes a model of X with weights, always the same."""
-    encoder = Encoder([16], 3, **encoder_options)
+    encoder = Encoder([16], 2, **encoder_options)
     decoder = decoder_class([16], [7, 7, 1], likelihood=likelihood)
     decoder(encoder(X).loc)
-    return encoder, decoder, prior or standard_normal(3)
+    return encoder, decoder, prior or standard_normal(2)
 
 
 def weights(model):
@@ -94,7 +93,7 @@ def test_train_and_steps_of_ones_own_follow_the_loop_of_the_post():
 
 @pytest.mark.slow
 def test_the_loop_of_the_post_and_train_give_the_published_numbers(images, make_model):
-    plain, compiled = (make_model(hidden_sizes=[100, 100], latent_size=10) for _ in range(2))
+    plain, compiled = (make_model(10, [100, 100], [28, 28, 1]) for _ in range(2))
     for encoder, decoder, _ in (plain, compiled):
         decoder(encoder(images[:1]).loc)
     known = run_eagerly(written_out(*plain, snt.optimizers.Adam(1e-3)), images, 33, seed=0)
@@ -105,19 +104,20 @@ def test_the_loop_of_the_post_and_train_give_the_published_numbers(images, make_
         assert 0.25 < totals[-1] < 0.36  # published: 0.2977 at step 32, 0.2678 at 64
 
 
-def test_any_number_of_steps_is_exact_and_rows_agree_in_both_units(images, make_model, capfd):
-    longest = train(*make_model(), images, training_steps=130)
+def test_any_number_of_steps_is_exact_and_rows_agree_in_both_units(small_images, make_model, capfd):
+    longest = train(*make_model(), small_images, training_steps=130)
     for steps in (1, 63, 64, 65):
-        losses = train(*make_model(), images, training_steps=steps)
+        losses = train(*make_model(), small_images, training_steps=steps)
         assert losses["step"].tolist() == list(range(1, steps + 1))
         assert losses.equals(longest[:steps])
-    np.testing.assert_allclose(longest["rate"], 3 * longest["kl"])
-    np.testing.assert_allclose(longest["distortion"], 784 * longest["reconstruction"])
+    np.testing.assert_allclose(longest["rate"], 2 * longest["kl"])
+    np.testing.assert_allclose(longest["distortion"], 49 * longest["reconstruction"])
     assert longest["total"].tail(10).mean() < longest["total"].head(10).mean() - 0.2
     assert capfd.readouterr() == ("", ""), "the progress bar leaves no trace"
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_seed_others(images, make_model):
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(small_images, make_model):
+    images = small_images
     model, again, other = make_model(), make_model(), make_model()
     first = train(*model, images, training_steps=70, seed=3)
     train(*other, images, training_steps=5, beta=1.0, seed=8)
@@ -206,16 +206,19 @@ def test_a_step_sees_images_labels_and_its_seed_in_the_order_of_batch_indices():
 
 
 @pytest.mark.slow
-def test_a_transform_draws_anew_each_time_and_follows_the_seed(images, make_model):
+def test_a_transform_draws_anew_each_time_and_follows_the_seed(small_images, make_model):
     def sums(seed, transform=binarize):
         options = {"batch_size": 4, "training_steps": 130, "seed": seed, "transform": transform}
         step = lambda x, seed: {"sum": tf.reduce_sum(snt.flatten(x) * tf.range(784.0) / 784)}
-        return run_steps(step, BLANK + np.uint8(128), **options)["sum"]
+        return run_steps(step, np.full([64, 28, 28, 1], np.uint8(128)), **options)["sum"]
 
     first = sums(0)
     assert first.nunique() > 120 and first.equals(sums(0)) and (first != sums(1)).mean() > 0.9
     np.testing.assert_allclose(sums(0, lambda x, _: x / np.float32(128)), 2 * 783, rtol=1e-5)
-    ink, options = binarize(images[:200]), {"training_steps": 2}  # pixels that are drawn as is
+    ink, options = (
+        binarize(small_images[:200]),
+        {"training_steps": 2},
+    )  # pixels that are drawn as is
     drawn = train(*make_model(), ink, transform=binarize, **options)
     assert drawn.equals(train(*make_model(), ink, **options))
 
@@ -235,7 +238,8 @@ def interrupting():
     return transform
 
 
-def test_an_interrupt_keeps_the_rows_and_the_model(images, make_model):
+def test_an_interrupt_keeps_the_rows_and_the_model(small_images, make_model):
+    images = small_images
     model, known, count = make_model(), make_model(), tf.Variable(0)
     handler, full = signal.getsignal(signal.SIGINT), train(*known, images, training_steps=192)
     losses = train(*model, images, training_steps=1000, transform=interrupting())
@@ -248,7 +252,8 @@ def test_an_interrupt_keeps_the_rows_and_the_model(images, make_model):
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-def test_a_loss_that_is_not_finite_stops_with_step_terms_and_cause(images, make_model):
+def test_a_loss_that_is_not_finite_stops_with_step_terms_and_cause(small_images, make_model):
+    images = small_images
     with pytest.raises(NonFiniteLossError) as caught:
         train(*make_model(), images, learning_rate=1e6, training_steps=100)
     for error in (caught.value, copy.deepcopy(caught.value)):  # as between processes
@@ -262,13 +267,14 @@ def test_a_loss_that_is_not_finite_stops_with_step_terms_and_cause(images, make_
 
 
 @pytest.mark.parametrize(("scale", "beta"), [(1.0, 1e38), (np.nan, 0.01), (-1.0, 0.01)])
-def test_what_is_broken_from_the_start_is_not_blamed_on_the_step(images, make_model, scale, beta):
-    prior = tfd.Normal(tf.zeros(3), tf.fill([3], scale))
+def test_what_is_broken_from_the_start_is_not_blamed_on_the_step(make_model, scale, beta):
+    prior = tfd.Normal(tf.zeros(2), tf.fill([2], scale))
     message = r"not finite at step 1 \(.* encoder, decoder or prior as they were given.* beta"
     with pytest.raises(NonFiniteLossError, match=message):
-        train(*make_model()[:2], prior, images, beta=beta, training_steps=3)
+        train(*make_model()[:2], prior, X, beta=beta, training_steps=3)
 
 
+@pytest.mark.slow
 def test_weights_that_the_last_step_throws_out_of_range_are_said(make_model):
     model = make_model(scale_fn=tf.sqrt)  # whose gradient at 0, for a blank image, is infinite
     with pytest.raises(NonFiniteLossError, match="weights are not finite at step 1 ") as caught:
@@ -287,20 +293,20 @@ def test_a_step_of_ones_own_stops_where_a_value_is_not_finite():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["digits", "gray", "blank"])
-def test_a_posterior_that_collapses_is_said(images, make_model, kind):
+def test_a_posterior_that_collapses_is_said(make_model, kind):
     """A weight that leaves no room for a code, or images that need none."""
-    given = {"digits": images, "gray": BLANK + np.uint8(128), "blank": BLANK}[kind]
+    given = {"digits": X, "gray": BLANK + np.uint8(128), "blank": BLANK}[kind]
     beta = 1e9 if kind == "digits" else 0.01
-    with pytest.warns(UserWarning, match="none of the 3 latents is active.*posterior collapse"):
+    with pytest.warns(UserWarning, match="none of the 2 latents is active.*posterior collapse"):
         losses = train(*make_model(), given, beta=beta, training_steps=256)
     assert np.isfinite(losses).all(axis=None)
 
 
 @pytest.mark.slow
-def test_no_collapse_is_said_where_there_is_none(images, make_model):
+def test_no_collapse_is_said_where_there_is_none(small_images, make_model):
     with warnings.catch_warnings(action="error", category=UserWarning):
-        train(*make_model(), images, training_steps=64)
-        train(*make_model(), images, beta=1e9, training_steps=63)  # it is too soon to say
+        train(*make_model(), small_images, training_steps=64)
+        train(*make_model(), small_images, beta=1e9, training_steps=63)  # it is too soon to say
 
 
 @pytest.mark.slow
@@ -308,7 +314,7 @@ def test_checks_of_numerics_that_xla_cannot_compile_are_said():
     tf.debugging.enable_check_numerics()
     try:
         with pytest.raises(RuntimeError, match="XLA cannot compile"):
-            train(*make(activation=tf.nn.elu), X, **ONE_STEP)
+            run_steps(lambda x, seed: {"loss": tf.reduce_mean(x)}, X, **ONE_STEP)
     finally:
         tf.debugging.disable_check_numerics()
 
@@ -337,10 +343,10 @@ RUN = {
     "train": lambda model: train(*model, X, **ONE_STEP)[["rate", "distortion"]].iloc[0],
     "log_likelihood": lambda model: log_likelihood(*model, X, num_samples=1, progress=False),
 }
-CASES = [
-    pytest.param(what, run, marks=() if run == "evaluate" else SLOW)
-    for what in READS
-    for run in RUN
+CASES = [(what, "evaluate") for what in READS]
+CASES += [
+    pytest.param("a closure", "train", marks=pytest.mark.slow),
+    pytest.param("SCALE_FLOOR", "log_likelihood", marks=pytest.mark.slow),
 ]
 
 
@@ -355,7 +361,7 @@ def test_what_a_function_reads_is_read_anew(what, run, monkeypatch):
         encoder, decoder, prior = make(**READS[what])
         for weight in decoder.variables:
             weight.assign(tf.zeros_like(weight))
-        terms = rate(encoder(X), prior), distortion(decoder(np.zeros([64, 3])), X)
+        terms = rate(encoder(X), prior), distortion(decoder(np.zeros([64, 2])), X)
         known, found = np.mean(terms, axis=1), RUN[run]((encoder, decoder, prior))
         if run == "log_likelihood":  # with one draw it is the ELBO on average
             error = 5 * np.std(found) / np.sqrt(64)
@@ -374,7 +380,7 @@ class Doubled(Decoder):
 @pytest.mark.slow
 def test_models_of_other_kinds_have_numbers_of_their_own():
     kinds = [{}, {"scale_fn": tf.exp}, {"activation": tf.tanh}, {"decoder_class": Doubled}]
-    kinds += [{"likelihood": tfd.ContinuousBernoulli}, {"prior": tfd.Normal([1.0] * 3, 2.0)}, {}]
+    kinds += [{"likelihood": tfd.ContinuousBernoulli}, {"prior": tfd.Normal([1.0] * 2, 2.0)}, {}]
     for kind in kinds:
         encoder, decoder, prior = make(**kind)
         q = encoder(X)
@@ -385,11 +391,11 @@ def test_models_of_other_kinds_have_numbers_of_their_own():
 
 def test_models_of_a_kind_are_compiled_once(monkeypatch):
     train(*make(), X, **ONE_STEP)
-    log_likelihood(*make(), X, progress=False)
+    evaluate(*make(), X)
     monkeypatch.setattr(tf, "function", None)
     for options in ({"beta": 0.5, "learning_rate": 1.0}, {"training_steps": 2}, {"seed": 1}):
         train(*make(), X, **ONE_STEP | options)
-    log_likelihood(*make(), X, num_samples=3, seed=1, progress=False)
+    evaluate(*make(), X, num_samples=3, seed=1)
 
 
 @pytest.mark.slow
@@ -419,7 +425,7 @@ SPREAD = tf.Variable([0.5], name="spread")
 USES = {
     "likelihood": {"likelihood": lambda logits: tfd.Normal(logits, SPREAD)},
     "activation": {"activation": lambda x: SPREAD * tf.nn.relu(x)},
-    "prior": {"prior": tfd.Normal(tf.zeros(3), SPREAD)},
+    "prior": {"prior": tfd.Normal(tf.zeros(2), SPREAD)},
 }
 
 
@@ -429,6 +435,7 @@ def test_a_variable_that_no_network_owns_is_named(use):
         train(*make(**USES[use]), X, **ONE_STEP)
 
 
+@pytest.mark.slow
 def test_a_variable_that_a_network_owns_is_trained():
     model = make(**USES["likelihood"])
     model[1].spread = SPREAD
@@ -440,21 +447,20 @@ def test_a_variable_that_a_network_owns_is_trained():
 @pytest.mark.slow
 def test_an_unusual_model_and_a_plain_one_of_its_sizes_give_the_same_numbers():
     def numbers(model):
-        losses = train(*model, X, batch_size=32, **ONE_STEP)  # of which no program is kept yet
-        return [*losses["total"], *evaluate(*model, X)["elbo"]]
+        return [*evaluate(*model, X)["elbo"], *train(*model, X, **ONE_STEP)["total"]]
 
-    unusual, plain, another = make(), make(), make()
-    unusual[0].extra = another[0].extra = tf.Variable([[1.0, 2.0]])
-    assert numbers(unusual) == numbers(plain) == numbers(another)
+    plain, unusual = make(), make()
+    unusual[0].extra = tf.Variable([[1.0, 2.0]])
+    assert numbers(plain) == numbers(unusual)
 
 
 @pytest.mark.slow
 def test_an_exported_decoder_trains_again_and_is_evaluated(tmp_path):
     exported, plain = make(), make()
-    signature = [tf.TensorSpec([None, 3])]
+    signature = [tf.TensorSpec([None, 2])]
     exported[1].decode = tf.function(lambda z: exported[1](z).mean(), input_signature=signature)
     tf.saved_model.save(exported[1], str(tmp_path))
     assert train(*exported, X, **ONE_STEP).equals(train(*plain, X, **ONE_STEP))
     assert evaluate(*exported, X).equals(evaluate(*plain, X))
-    z = np.zeros([2, 3], np.float32)
+    z = np.zeros([2, 2], np.float32)
     np.testing.assert_allclose(exported[1].decode(z), plain[1](z).mean(), rtol=1e-5)

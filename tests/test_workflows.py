@@ -1,5 +1,6 @@
 """The scripts of the workflows that write, run in a clone: what is pushed, and asked for instead."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +33,8 @@ class Fork:
         for path in [*address.files(ROOT), *(ROOT / name for name in names)]:
             target = self.clone / path.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(path.read_bytes())
+            # Without pictures, or git would take seconds to pack them.
+            target.write_bytes(re.sub(rb'"[A-Za-z0-9+/=\\n]{999,}"', b'""', path.read_bytes()))
         self.bin.mkdir()
         self.stub("gh", f'echo "$*" >> "{self.calls}"; [ "$2" = create ] || echo "$FOUND"')
         self.sh("""git init --quiet --initial-branch main && git add --all
@@ -96,8 +98,9 @@ def test_a_fork_takes_its_own_address_once(fork, before):
     assert fork.output(script(check)) == {"moved": "yes"}
     fork.sh("git checkout --quiet .")  # the other job has a checkout of its own
     fork.sh(script(write))
-    for path in address.files(ROOT):
-        text = fork.sh(f"git -C ../remote.git show main:{path.relative_to(ROOT).as_posix()}")
+    fork.sh("git clone --quiet ../remote.git ../pushed")
+    for path in address.files(fork.clone.parent / "pushed"):
+        text = path.read_text(encoding="utf-8")
         assert before not in text and (FORK in text or path.name == "GLOSSARY.md")
     log = fork.sh("git -C ../remote.git log --format='%an %s' main").splitlines()
     assert log[0] == f"github-actions[bot] The address of this copy: {FORK}"
