@@ -51,9 +51,9 @@ def test_reconstructions_are_drawn_in_labeled_rows_of_the_same_scale(images):
 
 
 def test_tiles_are_drawn_from_zero_to_one_and_only_once():
-    axis = plot_tiles(np.full([4, 8], 0.5), title="t", x="latent 0", y="latent 1").axes[0]
+    axis = plot_tiles(np.full([4, 8], 0.5), x="latent 0", y="latent 1").axes[0]
     assert axis.images[0].get_clim() == (0, 1)
-    assert (axis.get_title(), axis.get_xlabel(), axis.get_ylabel()) == ("t", "latent 0", "latent 1")
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("latent 0", "latent 1")
     assert plt.get_fignums() == []  # nothing left for pyplot to show again
 
 

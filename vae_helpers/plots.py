@@ -86,13 +86,13 @@ def plot_reconstructions(rows: dict[str, Any]) -> plt.Figure:
     return figure
 
 
-def plot_tiles(image: Any, *, title: str = "", x: str = "", y: str = "") -> plt.Figure:
+def plot_tiles(image: Any, *, x: str = "", y: str = "") -> plt.Figure:
     """Draws a picture of tiled images, dark ink on light paper.
 
     Args:
         image: [H, W] or [H, W, C], as `traversals.tile` returns it; gray levels
             from 0 to 255 (uint8) or from 0 to 1.
-        title, x, y: what stands above, below and beside it.
+        x, y: what stands below and beside it.
 
     Returns:
         A figure; as the last line of a cell it is shown.
@@ -104,7 +104,8 @@ def plot_tiles(image: Any, *, title: str = "", x: str = "", y: str = "") -> plt.
     height = np.clip(6 * image.shape[0] / image.shape[1], 0.6, 8) + 0.6
     figure, axis = plt.subplots(figsize=(6, height), layout="none")
     _draw(axis, "image", image)
-    axis.set(title=title, xlabel=x, ylabel=y)
+    axis.set_xlabel(x, size=14)  # legible on a phone, too
+    axis.set_ylabel(y, size=14)
     figure.tight_layout()
     return figure
 
@@ -124,6 +125,5 @@ def _draw(axis: plt.Axes, name: str, image: np.ndarray) -> None:
     axis.imshow(image, cmap="gray_r", vmin=0, vmax=high, **options)
     axis.grid(False, which="both")
     axis.minorticks_off()
-    axis.set(xticks=[], yticks=[])
-    axis.spines[:].set_visible(False)
+    axis.set(xticks=[], yticks=[], frame_on=False)
     plt.close(axis.figure)  # or pyplot would show it a second time

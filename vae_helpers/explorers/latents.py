@@ -137,18 +137,18 @@ def _picture(decoder: Decoder, code: np.ndarray, data: dict[str, Any]) -> Figure
     tiles = tile(decoder(z.reshape(-1, len(code))).mean().numpy(), columns=steps)
     image = decoder(code[None]).mean().numpy()[0, :, :, 0]
 
-    figure = Figure(figsize=(8.6, 3.1), dpi=100)
+    figure = Figure(figsize=(6.4, 2.9), dpi=100)  # its letters are read on a phone, too
     colors = mpl.colormaps["gray_r"].resampled(32)  # of 256: a smaller file
     look = {"cmap": colors, "vmin": 0, "vmax": 1, "interpolation": "nearest"}
-    left, middle = (figure.add_axes((x, 0.14, 0.293, 0.813)) for x in (0.005, 0.315))
+    left, middle = (figure.add_axes((x, 0.26, 0.322, 0.71)) for x in (0.005, 0.385))
     left.imshow(image, **look)
-    left.set_xlabel("mean of p(x | z)", fontsize=9)
+    left.set_xlabel("mean of p(x | z)", fontsize=12)
     middle.imshow(tiles, **look, extent=(-bound, bound, bound, -bound))
     y = 0 if down is None else code[down]
     middle.plot(code[across], y, "o", color="#D55E00", ms=9, mec="white", mew=2)
-    names = f"latent {across} →" + ("" if down is None else f"   latent {down} ↓")
-    middle.set_xlabel(names, fontsize=9)
-    right = figure.add_axes((0.785, 0.08, 0.205, 0.87))
+    middle.set_xlabel(f"latent {across} →", fontsize=12)
+    middle.set_ylabel("" if down is None else f"← latent {down}", fontsize=12, labelpad=2)
+    right = figure.add_axes((0.85, 0.2, 0.14, 0.78))
     shown = data["latents"][:12]
     places = np.arange(len(shown))
     right.hlines(places, -bound, bound, color="#CCCCCC", linewidth=3)
@@ -156,10 +156,9 @@ def _picture(decoder: Decoder, code: np.ndarray, data: dict[str, Any]) -> Figure
     for axis in (left, middle, right):
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    labels = [f"latent {latent['index']}   {latent['kl']:.2f} nats" for latent in shown]
-    right.set_yticks(places, labels, fontsize=9)
+    right.set_yticks(places, [f"latent {latent['index']}" for latent in shown], fontsize=12)
     right.set_ylim(max(len(shown), 10) - 0.4, -0.6)
     right.tick_params(length=0)
     note = "A still picture: the sliders move where the cell is run."
-    figure.text(0.995, 0.02, note, ha="right", fontsize=8, color="#555555")
+    figure.text(0.99, 0.02, note, ha="right", fontsize=11, color="#555555")
     return figure
