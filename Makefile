@@ -25,8 +25,8 @@ DEV := .venv/.set-up-dev
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*[a-z].ipynb))
 ANSWERS := $(sort $(wildcard notebooks/solutions/[0-9]*[a-z].ipynb))
 # Those that run longest come first, or one of them would run last and alone.
-LONGEST := $(addprefix notebooks/,$(addsuffix .ipynb,solutions/03_training 07_likelihood solutions/08_scaling_out \
-    solutions/07_likelihood 08_scaling_out solutions/06_experiments 06_experiments))
+LONGEST := $(addprefix notebooks/,$(addsuffix .ipynb,07_likelihood 08_scaling_out solutions/04_reconstructions \
+    solutions/07_likelihood solutions/03_training solutions/08_scaling_out))
 longest_first = $(filter $(1),$(LONGEST)) $(filter-out $(LONGEST),$(1))
 RUNS = $(call longest_first,$(NOTEBOOKS) $(if $(SOLUTIONS),$(ANSWERS)))
 REFRESHED = $(if $(NOTEBOOK),$(wildcard notebooks/$(NOTEBOOK)*.ipynb),$(NOTEBOOKS) $(ANSWERS))
