@@ -31,7 +31,6 @@ BY_HAND = {
     ("01_elbo", "step-c-text"): {"9": "an example"},
     ("05_traversals", "quantiles-seen"): {
         "1.6": statistics.NormalDist().inv_cdf(0.95),
-        "45": math.comb(10, 2),
     },
     ("05_traversals", "interpolate-figure-md"): {"500": 1000 / 2},
     ("05_traversals", "two-seen"): {"400": 20 * 20},
