@@ -391,11 +391,11 @@ def test_models_of_other_kinds_have_numbers_of_their_own():
 
 def test_models_of_a_kind_are_compiled_once(monkeypatch):
     train(*make(), X, **ONE_STEP)
-    evaluate(*make(), X)
+    log_likelihood(*make(), X, progress=False)
     monkeypatch.setattr(tf, "function", None)
     for options in ({"beta": 0.5, "learning_rate": 1.0}, {"training_steps": 2}, {"seed": 1}):
         train(*make(), X, **ONE_STEP | options)
-    evaluate(*make(), X, num_samples=3, seed=1)
+    log_likelihood(*make(), X, num_samples=3, seed=1, progress=False)
 
 
 @pytest.mark.slow
