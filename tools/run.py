@@ -58,8 +58,8 @@ async def execute(notebook: nbformat.NotebookNode, folder: Path) -> float:
         coalesce_streams=True,
         extra_arguments=["--log-level=ERROR"],
     )
-    # One heap for all threads, as binder/start has it: less memory lies idle.
-    async with client.async_setup_kernel(env=os.environ | {"MALLOC_ARENA_MAX": "1"}):
+    # Two heaps for all threads, as binder/start has it: less memory lies idle.
+    async with client.async_setup_kernel(env=os.environ | {"MALLOC_ARENA_MAX": "2"}):
         # Ctrl-C ends all, not this kernel alone.
         asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
         for index, cell in enumerate(notebook.cells):
