@@ -1,7 +1,7 @@
 """Notebooks with other values of their hyperparameters: each run ends, or ends with a named error.
 
 A set of values is run as a reader does it: in a kernel that has run before, from the cell of the
-hyperparameters down. The first set of 03 is part of `make test`, the others of `make test-reruns`.
+hyperparameters down. The first set of 02 is part of `make test`, the others of `make test-reruns`.
 """
 
 import ast
@@ -27,7 +27,7 @@ SETS = {
     ]
     for name, own in TABLE["own"].items()
 }
-ALWAYS = "03_training"
+ALWAYS = "02_model"
 
 # The one error that a run may end with: a step size that throws the weights out of range.
 NAMED = re.compile(r"NonFiniteLossError: .*step size")
@@ -44,12 +44,17 @@ def environment_of_a_reader(monkeypatch):
     monkeypatch.delenv("VAE_STRICT", raising=False)
 
 
+def place_of_hyperparameters(notebook: nbformat.NotebookNode) -> int:
+    sources = [cell.source for cell in notebook.cells]
+    return [source.startswith("# @title Hyperparameters") for source in sources].index(True)
+
+
 def run_sets(name: str, sets: list[dict]) -> None:
     """Runs a notebook up to its hyperparameters, and from there once for each set of them."""
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     notebook.cells.insert(0, nbformat.v4.new_code_cell(KEEP_IMAGES))
-    sources = [cell.source for cell in notebook.cells]
-    first = [source.startswith("# @title Hyperparameters") for source in sources].index(True)
+    first = place_of_hyperparameters(notebook)
+    source = notebook.cells[first].source
     client = NotebookClient(
         notebook, timeout=600, kernel_name="python3", extra_arguments=["--log-level=ERROR"]
     )
@@ -64,9 +69,8 @@ def run_sets(name: str, sets: list[dict]) -> None:
     with client.setup_kernel():
         run(0, first)
         for values in sets:
-            assert set(values) <= {node.targets[0].id for node in ast.parse(sources[first]).body}
             given = [f"{name} = {value!r}" for name, value in values.items()]
-            notebook.cells[first].source = "\n".join([sources[first], *given])
+            notebook.cells[first].source = "\n".join([source, *given])
             try:
                 run(first, len(notebook.cells))
             except CellExecutionError as error:
@@ -91,6 +95,14 @@ def test_every_notebook_has_sets_and_their_number_is_said():
     weekly = sum(map(len, SETS.values())) - 1
     for file in ("CONTRIBUTING.md", "Makefile"):
         assert f" {weekly} sets of " in (ROOT / file).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_set_names_hyperparameters_of_its_notebook(name):
+    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    source = notebook.cells[place_of_hyperparameters(notebook)].source
+    names = {node.targets[0].id for node in ast.parse(source).body}
+    assert set().union(*SETS[name]) <= names
 
 
 @pytest.mark.slow
