@@ -35,10 +35,9 @@ PLAIN_TEX = """() => [...document.querySelectorAll("article :is(p, li, td)")]
     .filter(node => node.nodeType == Node.TEXT_NODE && /[$\\\\]/.test(node.data))
     .map(node => node.data)"""
 
-pytestmark = pytest.mark.slow
-
-
 SAID = "With these hyperparameters this no longer holds: so it is"
+
+pytestmark = pytest.mark.slow
 
 
 def make(target: str, folder: Path, *more: str) -> Path:

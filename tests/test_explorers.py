@@ -474,7 +474,7 @@ def test_sliders_and_keys_work_where_a_script_adds_them_as_jupyterlab_does(explo
 def test_without_scripts_the_picture_is_seen(explored, show):
     opened, _ = show(explored(3, (20,))[2], java_script_enabled=False)
     picture = opened.locator("img")
-    assert picture.is_visible() and picture.bounding_box()["width"] > 600
+    assert picture.is_visible() and picture.bounding_box()["width"] >= 640
     assert opened.locator("body").inner_text().strip() == ""
 
 
