@@ -56,7 +56,11 @@ def run_sets(name: str, sets: list[dict]) -> None:
     first = place_of_hyperparameters(notebook)
     source = notebook.cells[first].source
     client = NotebookClient(
-        notebook, timeout=600, kernel_name="python3", extra_arguments=["--log-level=ERROR"]
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        shutdown_kernel="immediate",
+        extra_arguments=["--log-level=ERROR"],
     )
 
     def run(start: int, stop: int) -> None:

@@ -56,6 +56,7 @@ async def execute(notebook: nbformat.NotebookNode, folder: Path) -> float:
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
         coalesce_streams=True,
+        shutdown_kernel="immediate",  # with all it started; TensorFlow needs a second to end
         extra_arguments=["--log-level=ERROR"],
     )
     # Two heaps for all threads, as binder/start has it: less memory lies idle.
