@@ -12,7 +12,8 @@ SEEN := PATH SHELL TERM TMPDIR USER DISPLAY WAYLAND_DISPLAY XAUTHORITY XDG_RUNTI
     $(addprefix PIP_,CONFIG_FILE INDEX_URL EXTRA_INDEX_URL NO_INDEX FIND_LINKS TRUSTED_HOST CERT CACHE_DIR)
 unexport $(filter-out $(SEEN),$(.VARIABLES))
 AT_HOME := HOME="$(HOME)" $(foreach name,XDG_CONFIG_HOME XDG_CACHE_HOME,$(if $($(name)),$(name)="$($(name))"))
-export HOME := $(shell mkdir -p build/home && cd build/home && pwd)
+export HOME := $(CURDIR)/build/home
+$(shell mkdir -p build/home)
 export LC_ALL := C.UTF-8
 export PIP_USER := 0
 
@@ -22,14 +23,11 @@ TWO := --numprocesses 2 --dist
 BOOK := $(BIN)/sphinx-build --quiet -c tools/book
 SET_UP := .venv/.set-up
 DEV := .venv/.set-up-dev
-NOTEBOOKS := $(sort $(wildcard notebooks/[0-9]*[a-z].ipynb))
-ANSWERS := $(sort $(wildcard notebooks/solutions/[0-9]*[a-z].ipynb))
-# Those that run longest come first, or one of them would run last and alone.
-LONGEST := $(addprefix notebooks/,$(addsuffix .ipynb,07_likelihood 08_scaling_out solutions/04_reconstructions \
-    solutions/07_likelihood solutions/03_training solutions/08_scaling_out))
-longest_first = $(filter $(1),$(LONGEST)) $(filter-out $(LONGEST),$(1))
-RUNS = $(call longest_first,$(NOTEBOOKS) $(if $(SOLUTIONS),$(ANSWERS)))
-REFRESHED = $(if $(NOTEBOOK),$(wildcard notebooks/$(NOTEBOOK)*.ipynb),$(NOTEBOOKS) $(ANSWERS))
+# By what their names begin with, longest running first. (-I: `shell` has the environment of the user.)
+named = $(shell $(BIN)/python -I tools/paths.py $(1))
+NOTEBOOKS = $(call named,0)
+OURS = tests tools vae_helpers $(call named)
+REFRESHED = $(call named,$(NOTEBOOK))
 DECKS := notebooks/01_elbo.ipynb notebooks/03_training.ipynb notebooks/05_traversals.ipynb
 
 .DEFAULT_GOAL := help
@@ -43,7 +41,7 @@ help: ## list the targets
 
 run: $(SET_UP) ## execute the notebooks and make a book of them, with SOLUTIONS=1 of their solutions, too
 	@rm -rf build/run
-	@$(BIN)/python tools/run.py --to build/run $(RUNS); status=$$?; $(call book_of,build/run) && \
+	@$(BIN)/python tools/run.py --to build/run $(if $(SOLUTIONS),$(call named),$(NOTEBOOKS)); status=$$?; $(call book_of,build/run) && \
 	    echo "Open build/run/book/index.html in a browser." && exit $$status
 
 # All pages, with what a folder has in place of what is stored.
@@ -53,7 +51,7 @@ lab: $(SET_UP) ## open JupyterLab on the notebooks
 	$(AT_HOME) $(BIN)/jupyter lab notebooks
 
 rerun: $(DEV) ## execute one with other values: make rerun NOTEBOOK=05_traversals ARGS="-p latent_size 2"
-	@test -f "notebooks/$(NOTEBOOK).ipynb" || { echo "NOTEBOOK must be one of: $(notdir $(NOTEBOOKS:.ipynb=))"; exit 2; }
+	@test -f "notebooks/$(NOTEBOOK).ipynb" || { echo "NOTEBOOK must be one of: $(sort $(notdir $(NOTEBOOKS:.ipynb=)))"; exit 2; }
 	@mkdir -p build/reruns
 	$(BIN)/papermill --cwd notebooks $(ARGS) notebooks/$(NOTEBOOK).ipynb build/reruns/$(NOTEBOOK).ipynb
 	$(call book_of,build/reruns)
@@ -73,14 +71,14 @@ address: ## make badges and setup cells point to your fork: make address REPO=me
 ##@ Change
 
 check: $(DEV) ## the fast part of the tests: lint, unit tests, notebook rules
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	@$(BIN)/ruff check $(OURS)
+	@$(BIN)/ruff format --check $(OURS)
 	$(PYTEST) -p no:nbval $(TWO) worksteal -m "not slow and not weekly" tests
 
 test: check ## all tests, then every notebook under nbval, compared with its stored outputs
 	$(PYTEST) -p no:nbval $(TWO) worksteal -m slow tests
 	$(PYTEST) $(TWO) loadfile --no-loadscope-reorder -p tools.reproduce \
-	    --nbval --nbval-current-env $(call longest_first,$(NOTEBOOKS) $(ANSWERS))
+	    --nbval --nbval-current-env $(call named)
 
 refresh: $(DEV) ## execute the notebooks and store their outputs: make refresh, or NOTEBOOK=05, or NOTEBOOK=solutions/05
 	@test -n "$(REFRESHED)" || { echo "NOTEBOOK must begin the name of one, 05 or solutions/05, say"; exit 2; }

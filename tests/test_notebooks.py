@@ -7,7 +7,7 @@ import re
 
 import nbformat
 import pytest
-from paths import NOTEBOOKS, notebooks
+from paths import NOTEBOOKS, PAGES, notebooks
 from run import METADATA, outputs_digest, sources_digest
 
 PATHS = notebooks(folders=("",))
@@ -49,10 +49,7 @@ def on_your_own(notebook):
     return prose(notebook).split("## On your own")[1].split("## Further reading")[0]
 
 
-def test_the_folder_holds_what_a_student_needs_and_nothing_else():
-    found = {path.name for path in NOTEBOOKS.iterdir() if path.name[0] not in "._"}
-    others = {"solutions", "README.md", "GLOSSARY.md", "manifold.png"}
-    assert {name for name in found if not name.endswith(".ipynb")} == others
+def test_the_notebooks_are_numbered_and_each_has_solutions():
     assert [path.name[:3] for path in PATHS] == [f"{i:02}_" for i in range(1, len(PATHS) + 1)]
     assert [path.name for path in SOLUTIONS] == [path.name for path in PATHS]
 
@@ -269,11 +266,10 @@ def test_metadata_of_cells_are_minimal(any_notebook):
         assert kinds[:2] == ["skip", "slide"]  # the badges, the title
 
 
-PAGES = [NOTEBOOKS.parent / "README.md", NOTEBOOKS.parent / "CONTRIBUTING.md"]
-PAGES += [NOTEBOOKS / "README.md", NOTEBOOKS / "GLOSSARY.md"]
+TEXTS = [NOTEBOOKS.parent / "README.md", NOTEBOOKS.parent / "CONTRIBUTING.md", *PAGES]
 
 
-@pytest.mark.parametrize("path", [*PATHS, *SOLUTIONS, *PAGES], ids=name)
+@pytest.mark.parametrize("path", [*PATHS, *SOLUTIONS, *TEXTS], ids=name)
 def test_prose_renders_everywhere_and_its_links_resolve(path):
     page = path.suffix == ".md"
     text = path.read_text("utf-8") if page else prose(nbformat.read(path, as_version=4))

@@ -49,8 +49,23 @@ def test_a_command_sees_nothing_of_its_user_but_paths_and_the_package_index():
 def test_what_editors_leave_beside_notebooks_is_none(tmp_path):
     folder = tmp_path / "notebooks"
     left = [".ipynb_checkpoints/01_elbo-checkpoint.ipynb", "01_elbo-Copy1.ipynb", "Untitled.ipynb"]
+    left += ["01_elbo copy.ipynb", "._01_elbo.ipynb", "01_elbo (1).ipynb"]
     ours = ["01_elbo.ipynb", "solutions/01_elbo.ipynb"]
     for name in [*ours, *left, f"solutions/{left[0]}"]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
     assert paths.notebooks(tmp_path) == [folder / name for name in ours]
+
+
+def test_make_takes_the_same_notebooks_those_that_run_longest_first():
+    shown = "show: ; @echo $(call named,$(BEGIN))"
+    for begin, folders in (("", ("", "solutions")), ("0", ("",))):
+        named = subprocess.run(
+            ["make", "--no-print-directory", "--eval", shown, "show", f"BEGIN={begin}"],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.split()
+        assert sorted(ROOT / name for name in named) == sorted(paths.notebooks(folders=folders))
+        assert named[0] == "notebooks/07_likelihood.ipynb"

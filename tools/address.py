@@ -39,7 +39,7 @@ def outward(text: str, folder: Path, root: Path, kept=lambda path: False) -> str
 
 def files(root: Path) -> list[Path]:
     """Returns the files that can have the address."""
-    pages = sorted(root.glob("notebooks/*.md"))
+    pages = [root / page.relative_to(paths.ROOT) for page in paths.PAGES]
     return [root / "README.md", *paths.notebooks(root), *pages, root / "pyproject.toml"]
 
 

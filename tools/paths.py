@@ -1,10 +1,17 @@
-"""Where the notebooks are, and which files are notebooks."""
+"""Where the notebooks are, and which files are notebooks.
+
+As a command it prints those whose name begins with one of its arguments, all without any, in the
+order that has two at a time done soonest: one that runs long would be the last, and alone.
+"""
 
 import re
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
+PAGES = [NOTEBOOKS / "GLOSSARY.md", NOTEBOOKS / "README.md"]
+_LONGEST = "07_likelihood", "08_scaling_out"
 
 
 def notebooks(root: Path = ROOT, folders: tuple[str, ...] = ("", "solutions")) -> list[Path]:
@@ -19,3 +26,13 @@ def notebooks(root: Path = ROOT, folders: tuple[str, ...] = ("", "solutions")) -
 def name(path: Path) -> str:
     """Returns the path below the notebooks, solutions/01_elbo.ipynb say, or the file's name."""
     return path.relative_to(NOTEBOOKS).as_posix() if path.is_relative_to(NOTEBOOKS) else path.name
+
+
+def main() -> None:
+    named = [path for path in notebooks() if name(path).startswith(tuple(sys.argv[1:]) or "")]
+    named.sort(key=lambda path: path.stem not in _LONGEST)
+    print(*(path.relative_to(ROOT).as_posix() for path in named))
+
+
+if __name__ == "__main__":
+    main()

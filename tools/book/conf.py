@@ -21,8 +21,7 @@ html_show_copyright = False
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 # From the root: the pages of this folder lie beside the notebooks, not among them.
 include_patterns = [
-    *(f"notebooks/{paths.name(path)}" for path in paths.notebooks()),
-    "notebooks/*.md",
+    *(f"notebooks/{paths.name(path)}" for path in [*paths.notebooks(), *paths.PAGES]),
     "tools/book/*.md",
 ]
 exclude_patterns = [".*", "build"]
