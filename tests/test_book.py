@@ -42,9 +42,10 @@ def make(target: str, folder: Path, *more: str) -> Path:
     command = ["make", "--dry-run", "--no-print-directory", "--always-make", target]
     lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     (line,) = re.findall(rf"^(?!echo).* build/{target}.*", lines, flags=re.MULTILINE)
-    line = line.replace(".venv/bin/", f"{Path(sys.executable).parent}/")
-    line = line.replace("build/", f"{folder.as_posix()}/")
-    command = [*shlex.split(line), *more]
+    here = {".venv/bin": str(Path(sys.executable).parent), "build": str(folder)}
+    start = re.compile(r"^(\.venv/bin|build)(?=/)")
+    words = [start.sub(lambda place: here[place[0]], word) for word in shlex.split(line)]
+    command = [*words, *more]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
