@@ -13,11 +13,13 @@ from urllib.parse import unquote
 import nbformat
 import pytest
 from address import read
-from paths import PAGES, notebooks
+from paths import notebooks, pages
 
 ROOT = Path(__file__).parent.parent
 WIDTHS = 1280, 390  # of a desktop, of a phone
-SOURCES = [path.relative_to(ROOT) for path in [*notebooks(), *PAGES, *ROOT.glob("tools/book/*.md")]]
+SOURCES = [
+    path.relative_to(ROOT) for path in [*notebooks(), *pages(), *ROOT.glob("tools/book/*.md")]
+]
 ADDRESSES = [path.with_suffix(".html").as_posix() for path in SOURCES]
 DECKS = ["01_elbo", "03_training", "05_traversals"]
 TYPESET = "() => document.readyState == 'complete' && (window.MathJax?.startup?.promise.then(() => true) ?? true)"
@@ -108,8 +110,8 @@ def open_a_solution(page, address: str) -> None:
 
 
 def test_every_page_shows_all_that_it_has(book, opened):
-    pages = {path.relative_to(book).as_posix() for path in book.glob("[!_]*/**/*.html")}
-    assert pages == set(ADDRESSES)
+    built = {path.relative_to(book).as_posix() for path in book.glob("[!_]*/**/*.html")}
+    assert built == set(ADDRESSES)
     for address in ADDRESSES:
         page = opened(book, address)
         if "/solutions/" in address:

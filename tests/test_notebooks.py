@@ -7,7 +7,7 @@ import re
 
 import nbformat
 import pytest
-from paths import NOTEBOOKS, PAGES, notebooks
+from paths import NOTEBOOKS, notebooks, pages
 from run import METADATA, outputs_digest, sources_digest
 
 PATHS = notebooks(folders=("",))
@@ -268,7 +268,7 @@ def test_metadata_of_cells_are_minimal(any_notebook):
         assert kinds[:2] == ["skip", "slide"]  # the badges, the title
 
 
-TEXTS = [NOTEBOOKS.parent / "README.md", NOTEBOOKS.parent / "CONTRIBUTING.md", *PAGES]
+TEXTS = [NOTEBOOKS.parent / "README.md", NOTEBOOKS.parent / "CONTRIBUTING.md", *pages()]
 
 
 @pytest.mark.parametrize("path", [*PATHS, *SOLUTIONS, *TEXTS], ids=name)

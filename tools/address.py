@@ -39,8 +39,8 @@ def outward(text: str, folder: Path, root: Path, kept=lambda path: False) -> str
 
 def files(root: Path) -> list[Path]:
     """Returns the files that can have the address."""
-    pages = [root / page.relative_to(paths.ROOT) for page in paths.PAGES]
-    return [root / "README.md", *paths.notebooks(root), *pages, root / "pyproject.toml"]
+    beside = [*paths.notebooks(root), *paths.pages(root)]
+    return [root / "README.md", *beside, root / "pyproject.toml"]
 
 
 def replace(text: str, old: str, new: str) -> str:

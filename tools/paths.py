@@ -10,7 +10,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
-PAGES = [NOTEBOOKS / "GLOSSARY.md", NOTEBOOKS / "README.md"]
 _LONGEST = "07_likelihood", "08_scaling_out"
 
 
@@ -21,6 +20,11 @@ def notebooks(root: Path = ROOT, folders: tuple[str, ...] = ("", "solutions")) -
     """
     found = [p for name in folders for p in sorted((root / "notebooks" / name).glob("*.ipynb"))]
     return [path for path in found if re.fullmatch(r"\d\d_[a-z_]+", path.stem)]
+
+
+def pages(root: Path = ROOT) -> list[Path]:
+    """Returns the pages of text beside the notebooks; notes of a reader are none."""
+    return [root / "notebooks" / page for page in ("GLOSSARY.md", "README.md")]
 
 
 def name(path: Path) -> str:

@@ -21,7 +21,7 @@ html_show_copyright = False
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 # From the root: the pages of this folder lie beside the notebooks, not among them.
 include_patterns = [
-    *(f"notebooks/{paths.name(path)}" for path in [*paths.notebooks(), *paths.PAGES]),
+    *(f"notebooks/{paths.name(path)}" for path in [*paths.notebooks(), *paths.pages()]),
     "tools/book/*.md",
 ]
 exclude_patterns = [".*", "build"]
