@@ -71,13 +71,14 @@ def test_a_cell_is_compared_exactly_or_nearly(stored, exact, passes):
 
 
 @pytest.mark.slow
-def test_nbval_fails_where_this_comparison_does(tmp_path, monkeypatch):
+def test_nbval_fails_where_this_comparison_does_and_takes_no_port(tmp_path, monkeypatch):
     monkeypatch.setenv("VAE_EXACT", "1")
-    cells = [cell_of("0.83 nats"), cell_of("0.84 nats")]
+    read = "import ipykernel\nassert '\"ipc\"' in open(ipykernel.get_connection_file()).read()"
+    cells = [cell_of("0.83 nats"), cell_of("0.84 nats"), nbformat.v4.new_code_cell(read)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
     command = [sys.executable, "-m", "pytest", "-p", "tools.reproduce", "-c", "pyproject.toml"]
     command += ["--rootdir", tmp_path, "--confcutdir", tmp_path]
     command += ["--nbval", "--nbval-current-env", tmp_path / "a.ipynb"]
     run = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
-    assert "1 failed, 1 passed" in run.stdout
+    assert "1 failed, 2 passed" in run.stdout
     assert "a.ipynb" in run.stdout and "0.83 nats" in run.stdout

@@ -10,10 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import kernels
 import nbformat
 import pytest
 import yaml
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from paths import notebooks
 
@@ -55,13 +55,7 @@ def run_sets(name: str, sets: list[dict]) -> None:
     notebook.cells.insert(0, nbformat.v4.new_code_cell(KEEP_IMAGES))
     first = place_of_hyperparameters(notebook)
     source = notebook.cells[first].source
-    client = NotebookClient(
-        notebook,
-        timeout=600,
-        kernel_name="python3",
-        shutdown_kernel="immediate",
-        extra_arguments=["--log-level=ERROR"],
-    )
+    client = kernels.client(notebook)
 
     def run(start: int, stop: int) -> None:
         for index in range(start, stop):

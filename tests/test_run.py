@@ -33,6 +33,13 @@ def test_a_copy_is_written_and_the_notebook_stays(execute, tmp_path):
     assert "outputs" not in nbformat.read(path, as_version=4).metadata
 
 
+def test_a_kernel_takes_no_port_that_another_could_want(execute, tmp_path):
+    code = "import json, ipykernel\njson.load(open(ipykernel.get_connection_file()))['transport']"
+    execute({"small": code}, "--to", tmp_path / "out")
+    copy = nbformat.read(tmp_path / "out" / "small.ipynb", as_version=4)
+    assert copy.cells[0].outputs[0].data == {"text/plain": "'ipc'"}
+
+
 def test_a_failure_is_named_and_the_others_run(execute, tmp_path, capsys):
     cells = {"good": "1 + 1", "bad": "# why\nx = 1 / 0", "dead": "import os; os._exit(1)"}
     with pytest.raises(SystemExit, match="2 of 3 notebooks went wrong"):

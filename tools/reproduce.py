@@ -10,7 +10,7 @@ pictures by a similarity of 0.92 and more, while a picture mirrored, or another 
 notebook, has 0.72 at most. Seconds, and what a cell prints that reads a clock, are never compared.
 """
 
-from tools import paths
+from tools import kernels, paths
 
 import base64
 import functools
@@ -18,6 +18,7 @@ import io
 import os
 import re
 
+import nbval.kernel
 import numpy as np
 from nbval.plugin import IPyNbCell
 from PIL import Image
@@ -102,6 +103,12 @@ def _compare_outputs(item: IPyNbCell, fresh: list, stored: list) -> bool:
         name = paths.name(item.path).removesuffix(".ipynb")
         item.comparison_traceback.append(f"If the run is right: make refresh NOTEBOOK={name}")
     return not item.comparison_traceback
+
+
+def pytest_configure():
+    """Has nbval, which has no option for it, start kernels as our other commands do."""
+    manager = nbval.kernel.KernelManager
+    nbval.kernel.KernelManager = lambda **options: manager(**kernels.sockets(), **options)
 
 
 def pytest_itemcollected(item):

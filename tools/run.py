@@ -17,10 +17,10 @@ import sys
 import time
 from pathlib import Path
 
+import kernels
 import nbformat
 import paths
 import psutil
-from nbclient import NotebookClient
 from nbclient.exceptions import CellControlSignal, CellExecutionError, DeadKernelError
 
 FAULTS = CellControlSignal, DeadKernelError
@@ -49,15 +49,11 @@ async def execute(notebook: nbformat.NotebookNode, folder: Path) -> float:
         CellControlSignal, DeadKernelError: by the first cell that fails, whose number and first
             line are noted; the notebook has the outputs up to there.
     """
-    client = NotebookClient(
+    client = kernels.client(
         notebook,
-        timeout=600,
-        kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
         coalesce_streams=True,
-        shutdown_kernel="immediate",  # with all it started; TensorFlow needs a second to end
-        extra_arguments=["--log-level=ERROR"],
     )
     # Two heaps for all threads, as binder/start has it: less memory lies idle.
     async with client.async_setup_kernel(env=os.environ | {"MALLOC_ARENA_MAX": "2"}):
