@@ -162,7 +162,11 @@ def main() -> None:
     parser.add_argument("paths", type=Path, nargs="*")
     options = parser.parse_args()
     chosen = [path.resolve() for path in options.paths] or paths.notebooks()
-    if wrong := asyncio.run(run_all(chosen, options.to, options.memory)):
+    try:
+        wrong = asyncio.run(run_all(chosen, options.to, options.memory))
+    except KeyboardInterrupt:
+        sys.exit("Interrupted.")
+    if wrong:
         sys.exit(f"{wrong} of {len(chosen)} notebooks went wrong.")
     if options.in_place and (manifold := paths.NOTEBOOKS / "05_traversals.ipynb") in chosen:
         _write_picture(manifold, "manifold", paths.NOTEBOOKS / "manifold.png")
