@@ -56,12 +56,9 @@ def restore() -> dict[str, str]:
 
 def copy_files(folder: Path) -> None:
     """Copies the files of the repository as they lie here, without what git ignores."""
-    git = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(git, check=True, capture_output=True, text=True).stdout
-    for name in filter(None, names.split("\0")):
-        if (ROOT / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+    ignored = [name.strip("/") for name in (ROOT / ".gitignore").read_text().split()]
+    ignore = shutil.ignore_patterns(".git", *ignored)
+    shutil.copytree(ROOT, folder, ignore=ignore, dirs_exist_ok=True)
 
 
 def published_copy(folder: Path) -> None:
