@@ -6,6 +6,8 @@ from pathlib import Path
 import paths
 
 ROOT = Path(__file__).parent.parent
+# With a rule more, which is read from the input.
+MAKE = ["make", "--no-print-directory", "-f", "Makefile", "-f", "-"]
 HOSTILE = {
     "IPYTHONDIR": "/elsewhere",
     "JUPYTER_PATH": "/elsewhere",
@@ -32,7 +34,8 @@ KEPT = {"PATH": "/usr/bin:/bin", "HOME": "/home/someone", "PIP_INDEX_URL": "http
 
 def test_a_command_sees_nothing_of_its_user_but_paths_and_the_package_index():
     seen = subprocess.run(
-        ["make", "--no-print-directory", "--eval", "show: ; @env", "show"],
+        [*MAKE, "show"],
+        input="show: ; @env",
         cwd=ROOT,
         env=HOSTILE | KEPT,
         check=True,
@@ -61,7 +64,8 @@ def test_make_takes_the_same_notebooks_those_that_run_longest_first():
     shown = "show: ; @echo $(call named,$(BEGIN))"
     for begin, folders in (("", ("", "solutions")), ("0", ("",))):
         named = subprocess.run(
-            ["make", "--no-print-directory", "--eval", shown, "show", f"BEGIN={begin}"],
+            [*MAKE, "show", f"BEGIN={begin}"],
+            input=shown,
             cwd=ROOT,
             check=True,
             capture_output=True,
