@@ -6,8 +6,6 @@ from pathlib import Path
 import paths
 
 ROOT = Path(__file__).parent.parent
-# With a rule more, which is read from the input.
-MAKE = ["make", "--no-print-directory", "-f", "Makefile", "-f", "-"]
 HOSTILE = {
     "IPYTHONDIR": "/elsewhere",
     "JUPYTER_PATH": "/elsewhere",
@@ -32,16 +30,21 @@ HOSTILE = {
 KEPT = {"PATH": "/usr/bin:/bin", "HOME": "/home/someone", "PIP_INDEX_URL": "https://index.example"}
 
 
-def test_a_command_sees_nothing_of_its_user_but_paths_and_the_package_index():
-    seen = subprocess.run(
-        [*MAKE, "show"],
-        input="show: ; @env",
+def shown_by_make(recipe: str, *variables: str, env: dict | None = None) -> str:
+    """Returns what a rule prints that make reads after the Makefile."""
+    return subprocess.run(
+        ["make", "--no-print-directory", "-f", "Makefile", "-f", "-", "show", *variables],
+        input=f"show: ; @{recipe}",
         cwd=ROOT,
-        env=HOSTILE | KEPT,
+        env=env,
         check=True,
         capture_output=True,
         text=True,
     ).stdout
+
+
+def test_a_command_sees_nothing_of_its_user_but_paths_and_the_package_index():
+    seen = shown_by_make("env", env=HOSTILE | KEPT)
     variables = dict(line.split("=", 1) for line in seen.splitlines())
     assert variables.pop("HOME") == str(ROOT / "build" / "home")
     assert variables.pop("PIP_USER") == "0" and variables.pop("LC_ALL") == "C.UTF-8"
@@ -61,15 +64,7 @@ def test_what_editors_leave_beside_notebooks_is_none(tmp_path):
 
 
 def test_make_takes_the_same_notebooks_those_that_run_longest_first():
-    shown = "show: ; @echo $(call named,$(BEGIN))"
     for begin, folders in (("", ("", "solutions")), ("0", ("",))):
-        named = subprocess.run(
-            [*MAKE, "show", f"BEGIN={begin}"],
-            input=shown,
-            cwd=ROOT,
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout.split()
+        named = shown_by_make("echo $(call named,$(BEGIN))", f"BEGIN={begin}").split()
         assert sorted(ROOT / name for name in named) == sorted(paths.notebooks(folders=folders))
         assert named[0] == "notebooks/07_likelihood.ipynb"

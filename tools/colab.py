@@ -58,7 +58,7 @@ def copy_files(folder: Path) -> None:
     """Copies the files of the repository as they lie here, without what git ignores."""
     ignored = [name.strip("/") for name in (ROOT / ".gitignore").read_text().split()]
     ignore = shutil.ignore_patterns(".git", *ignored)
-    shutil.copytree(ROOT, folder, ignore=ignore, dirs_exist_ok=True)
+    shutil.copytree(ROOT, folder, symlinks=True, ignore=ignore, dirs_exist_ok=True)
 
 
 def published_copy(folder: Path) -> None:
